@@ -1,0 +1,101 @@
+"""The frame: one event of one run on the wire, in the log and on pub/sub alike. One JSON object:
+
+| field | content |
+|---|---|
+| v | version of this format, 1 |
+| logged | true: it has a sequence of its own, is in the log, and projects to a chunk; false: live only |
+| sequence | a logged frame's own number, dense per run from 1; otherwise the last one given out |
+| attempt | the attempt that emitted it; 0 before the first |
+| event | name, see events/taxonomy.py |
+| timestamp_ms | milliseconds since the epoch |
+| config_version | the agents config the session is pinned to, null before its first admit |
+| ids | {run_id, session_id, agent_id, parent_run_id} |
+| payload | the event's own object; of ``run.finished``: {stop_reason, result} |
+
+``store/lua/_prelude.lua`` composes the same object for the few frames that scripts append (run.interrupted, and the
+end of a run that no attempt ends); a contract test holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+VERSION = 1
+TERMINAL_EVENT = "run.finished"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunIds:
+    """Whose event it is."""
+
+    run_id: str
+    session_id: str
+    agent_id: str
+    parent_run_id: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {
+            "run_id": self.run_id,
+            "session_id": self.session_id,
+            "agent_id": self.agent_id,
+            "parent_run_id": self.parent_run_id,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    logged: bool
+    sequence: int
+    attempt: int
+    event: str
+    timestamp_ms: int
+    ids: RunIds
+    config_version: int | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def terminal(self) -> bool:
+        return self.event == TERMINAL_EVENT and self.logged
+
+
+def encode_payload(payload: dict[str, Any]) -> bytes:
+    """JSON of an event's payload; what JSON cannot hold is replaced by its text, for an event never breaks a run."""
+    try:
+        return to_json(payload, fallback=str, inf_nan_mode="null")
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        return to_json({"unserializable": f"{type(error).__name__}: the payload is not JSON", "keys": [*map(ascii, payload)]})
+
+
+def encode_frame(frame: Frame) -> bytes:
+    head = (
+        f'{{"v":{VERSION},"logged":{"true" if frame.logged else "false"},"sequence":{frame.sequence},'
+        f'"attempt":{frame.attempt},"event":{json.dumps(frame.event)},"timestamp_ms":{frame.timestamp_ms},'
+        f'"config_version":{json.dumps(frame.config_version)},"ids":'
+    )
+    return b"".join(
+        (head.encode(), to_json(frame.ids.as_dict()), b',"payload":', encode_payload(frame.payload), b"}")
+    )
+
+
+def decode_frame(data: bytes | str) -> Frame:
+    """The frame in ``data``. Raises ValueError that names what is wrong, for anything but a frame of this version."""
+    try:
+        value = json.loads(data)
+        if value["v"] != VERSION:
+            raise ValueError(f"frame version {value['v']!r} is not {VERSION}: upgrade this process")
+        return Frame(
+            logged=value["logged"],
+            sequence=value["sequence"],
+            attempt=value["attempt"],
+            event=value["event"],
+            timestamp_ms=value["timestamp_ms"],
+            config_version=value["config_version"],
+            ids=RunIds(**value["ids"]),
+            payload=value["payload"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a frame: {data[:120]!r}") from error

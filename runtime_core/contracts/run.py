@@ -1,0 +1,196 @@
+"""A run: what is asked (RunRequest), what came of it (RunResult), and what the store says of it meanwhile (RunRecord).
+
+The wire form of each is its JSON (``model_dump_json``); unknown fields of a request are refused with a near match, so
+that a typing error does not silently lose an option.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from runtime_core.errors import InvalidInputError, RunlaneError
+from runtime_core.ids import check_name, check_session_id, new_run_id
+from runtime_core.suggestions import did_you_mean
+
+
+class StopReason(StrEnum):
+    """Why a run is finished; also the status of a finished run record."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    MAX_STEPS = "max_steps"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    DEAD_LETTER = "dead_letter"
+
+
+#: ``run()`` raises for these; every other stop reason is an answer.
+RAISING_STOP_REASONS = frozenset({StopReason.FAILED, StopReason.DEAD_LETTER})
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class RunBudget(BaseModel):
+    """Limits of one run; None means no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_steps: PositiveInt | None = None
+    #: Milliseconds from the start of the attempt.
+    max_duration_ms: PositiveInt | None = None
+    max_tool_calls: PositiveInt | None = None
+    max_validation_retries: int | None = 3
+    max_cost_usd: float | None = None
+    max_resume_attempts: int | None = 3
+
+
+class RunRequest(BaseModel):
+    """One request to one agent.
+
+    ``deps`` and ``output_type`` are Python objects and stay in the process; neither crosses to the fleet.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    agent_id: str = Field(min_length=1, max_length=128)
+    session_id: str
+    input_text: str
+    #: Submitting the same run id again returns the same run.
+    run_id: str = Field(default_factory=new_run_id)
+    parent_run_id: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    context_hints: dict[str, Any] = Field(default_factory=dict)
+    budget: RunBudget | None = None
+    deps: Any = Field(default=None, exclude=True)
+    output_type: type[BaseModel] | None = Field(default=None, exclude=True)
+    durable: bool = False
+    resume_from_checkpoint: str | None = None
+    #: Whether LLM deltas are produced. Without them the stream still has every other chunk.
+    stream: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:  # pyright: ignore[reportUnknownVariableType]
+                if name not in cls.model_fields:
+                    advice = did_you_mean(str(name), cls.model_fields)
+                    raise ValueError(f"unknown field {name!r}. {advice}Fields: {', '.join(cls.model_fields)}")
+        return value  # pyright: ignore[reportUnknownVariableType]
+
+    @field_validator("run_id", "parent_run_id")
+    @classmethod
+    def _check_run_id(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else check_name("run id", value)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("session_id")
+    @classmethod
+    def _check_session_id(cls, value: str) -> str:
+        try:
+            return check_session_id(value)
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from error
+
+
+class RunUsage(BaseModel):
+    """What a run consumed, over all its attempts. Latencies and time to first token in milliseconds, cost in USD."""
+
+    llm_calls: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_cached: int = 0
+    input_tokens_cache_creation: int = 0
+    cost_usd: float | None = None
+    cost_breakdown: dict[str, float] = Field(default_factory=dict)
+    ttft_ms: float | None = None
+    llm_latency_p50_ms: float | None = None
+    llm_latency_p95_ms: float | None = None
+    llm_retry_count: int = 0
+
+
+class RunArtifact(BaseModel):
+    name: str
+    kind: str = "generic"
+    payload: Any = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class ErrorDetails(BaseModel):
+    """An error as it travels: the same fields as ``RunlaneError.to_dict`` and up to three causes."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    docs_url: str | None = None
+    retryable: bool = False
+    context: dict[str, Any] = Field(default_factory=dict)
+    cause: ErrorDetails | None = None
+
+    @classmethod
+    def from_exception(cls, error: BaseException, *, depth: int = 3) -> Self:
+        """Describe ``error`` and ``depth`` of its causes; a foreign exception gets the code ``error.unknown``."""
+        if isinstance(error, RunlaneError):
+            data = error.to_dict()
+            details = cls(**{name: data[name] for name in cls.model_fields if name != "cause"})
+        else:
+            text = str(error).strip()
+            details = cls(code="error.unknown", message=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        if error.__cause__ is not None and depth > 0:
+            details.cause = cls.from_exception(error.__cause__, depth=depth - 1)
+        return details
+
+
+class RunResult(BaseModel):
+    """What came of a run. ``task_id`` is the Celery task id on the fleet, None in process.
+
+    On the fleet ``metadata`` holds: worker, attempt, partition, config_version, cache_hit.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    run_id: str
+    task_id: str | None = None
+    final_output: Any = None
+    stop_reason: StopReason = StopReason.COMPLETED
+    usage: RunUsage = Field(default_factory=RunUsage)
+    artifacts: list[RunArtifact] = Field(default_factory=list)
+    error_details: ErrorDetails | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunRecord(BaseModel):
+    """What the store says of a run now. Times are milliseconds since the epoch by the clock of Redis."""
+
+    run_id: str
+    tenant: str
+    session_id: str
+    agent_id: str
+    partition: int
+    state: RunState
+    status: StopReason | None = None
+    attempt: int = 0
+    #: Sequence of the newest chunk.
+    sequence: int = 0
+    worker: str | None = None
+    config_version: int | None = None
+    crashes: int = 0
+    interruptions: int = 0
+    handovers: int = 0
+    cancel_requested: bool = False
+    submitted_ms: int
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    result: RunResult | None = None

@@ -1,0 +1,107 @@
+"""The catalogue of Redis keys, channels and Celery lists. Nothing builds a key elsewhere; scripts get the prefix.
+
+Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = session key, see ids.py):
+
+| key | type | content | written by | life |
+|---|---|---|---|---|
+| lease | HASH | owner, fence, expires, reserved_for, reserved_until | acquire renew release | for ever: the fence must not be lost |
+| run:<id> | HASH | the run record | submit and every script of a run | 24 h after it finished |
+| log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit append finish cancel requeue | 24 h after |
+| staged:<id> | LIST | session writes of the attempt | stage, admit clears | until finish |
+| crashes:<id> | LIST | history of interruptions, newest 20 | acquire repair release | 24 h after |
+| mailbox:<sid> | LIST | unfinished run ids in submit order, head first | submit finish cancel | empty = gone |
+| ready | ZSET | session → ms when its head is rung again | submit finish sweep | bounded by sessions with runs |
+| live | HASH | session → run executing now, or whose code has not ended | admit finish | bounded by slots |
+| cancels | SET | running runs that are to be cancelled | cancel, cleared by finish | bounded by live |
+| stats | HASH | counters: submitted, finished, pending | submit finish | for ever, three fields |
+| dead | STREAM | dead letters, newest 10,000 | finish | bounded |
+| session:<sid>:meta | HASH | config_version, last_run_ms | admit finish | 30 days after the last run |
+| session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
+| session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
+| session:<sid>:artifacts | LIST | artifacts, JSON each | finish | 30 days |
+| events:<id> | pub/sub | frames of the run | submit append finish … | – |
+| control | pub/sub | ``cancel <id>``, ``released`` : hurries, never the truth | cancel release | – |
+
+For the whole store:
+
+| key | type | content | written by | life |
+|---|---|---|---|---|
+| rl:meta | HASH | version (of this protocol), partitions | the first process | for ever |
+| rl:id:<id> | STRING | ``<partition>:<digest>`` | submit | with the record |
+| rl:workers | ZSET | worker → heartbeat deadline, ms | heartbeat | a member a minute past its deadline is removed |
+| rl:worker:<name> | HASH | what the worker says of itself | heartbeat | 60 s |
+| rl:fleet | pub/sub | events without a run | workers | – |
+| runs.p0007 | LIST | Celery queue: doorbells of the partition | scripts | bounded by ready |
+| runs | LIST | Celery queue: submissions by plain Celery clients | anyone | – |
+"""
+
+from __future__ import annotations
+
+from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.partitioning import partition_name
+
+#: Version of this catalogue and of the scripts; a process refuses a store of another version.
+PROTOCOL_VERSION = 1
+
+META = "rl:meta"
+WORKERS = "rl:workers"
+FLEET_CHANNEL = "rl:fleet"
+INGRESS_QUEUE = "runs"
+
+
+def worker(name: str) -> str:
+    return f"rl:worker:{name}"
+
+
+def run_pointer(run: ScopedRunId) -> str:
+    return f"rl:id:{run}"
+
+
+def prefix(partition: int) -> str:
+    return f"rl:{{{partition_name(partition)}}}:"
+
+
+def queue(partition: int) -> str:
+    """The Celery queue of a partition's doorbells; with priority_steps [0] its Redis list has the same name."""
+    return f"{INGRESS_QUEUE}.{partition_name(partition)}"
+
+
+def lease(partition: int) -> str:
+    return f"{prefix(partition)}lease"
+
+
+def run(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}run:{run_id}"
+
+
+def log(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}log:{run_id}"
+
+
+def events_channel(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}events:{run_id}"
+
+
+#: Pattern of every run's channel, for ``client.events("*")``.
+ALL_EVENTS_PATTERN = "rl:{p????}:events:*"
+
+
+def control_channel(partition: int) -> str:
+    return f"{prefix(partition)}control"
+
+
+#: Pattern of every partition's control channel; a worker subscribes once, not once a partition.
+ALL_CONTROL_PATTERN = "rl:{p????}:control"
+
+
+def mailbox(partition: int, session: SessionKey) -> str:
+    return f"{prefix(partition)}mailbox:{session}"
+
+
+def staged(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}staged:{run_id}"
+
+
+def session_part(partition: int, session: SessionKey, part: str) -> str:
+    """``part`` is meta, state, transcript or artifacts."""
+    return f"{prefix(partition)}session:{session}:{part}"

@@ -1,0 +1,18 @@
+"""Near matches for names that people mistype."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def near_match(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate most like ``name``, or None when none is similar (difflib ratio below 0.6)."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``"Did you mean 'x'? "`` with a trailing space, or an empty string: made to be put before other advice."""
+    match = near_match(name, candidates)
+    return f"Did you mean {match!r}? " if match else ""
