@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -194,7 +194,7 @@ class EmbeddedRedis:
             while time.monotonic() < deadline:
                 with contextlib.suppress(redis.RedisError):
                     # On a port that somebody else won, a stranger would answer.
-                    info = cast(dict[str, Any], client.info("server"))
+                    info = client.info("server")
                     if info.get("process_id") == pid and client.ping():
                         return True
                 if select.select([supervisor.stdout], [], [], _POLL_S)[0]:

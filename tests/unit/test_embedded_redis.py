@@ -49,7 +49,7 @@ def test_answers_inside_and_leaves_nothing_behind() -> None:
         assert client.ping()
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
-        directory, pid, port = client.config_get("dir")["dir"], server.pid, server.port
+        directory, pid, port = str(client.config_get("dir")["dir"]), server.pid, server.port
         client.close()
 
     wait_until_gone(pid)
