@@ -1,0 +1,126 @@
+"""From a run's events to one ordered sequence of frames that a reader can leave and rejoin.
+
+Subscribe, await the confirmation, read the log from the cursor, follow live. Pub/sub is fast and may lose; the log and
+the record are the truth. So a loss of messages costs latency (at most SILENCE_S), never data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from producer.ordering import StreamCursor, Verdict
+from producer.subscriptions import Signal, Subscription, Subscriptions
+from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, decode_frame
+from runtime_core.contracts.run import RunRecord, RunState
+from runtime_core.errors import InvalidInputError
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+
+#: Seconds without a frame after which the log and the record are read again: a lost last message is no hole.
+SILENCE_S = 2.0
+#: Frames per read of the log.
+PAGE = 500
+
+
+class RunReader(Protocol):
+    """What the relay reads of runs; both calls survive a short loss of the connection."""
+
+    async def read_log(self, partition: int, run: ScopedRunId, after: int, count: int) -> list[Frame]: ...
+
+    async def read_record(self, run: ScopedRunId) -> RunRecord:
+        """Raises RunNotFound if the record is gone."""
+        ...
+
+
+class Relay:
+    """Follows runs."""
+
+    def __init__(self, subscriptions: Subscriptions, reader: RunReader) -> None:
+        self._subscriptions = subscriptions
+        self._reader = reader
+
+    async def follow(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncIterator[Frame]:
+        """Frames of ``run`` behind the sequence ``after``, up to and including its terminal frame.
+
+        1. Logged frames come in order, each once; where the log no longer holds them a ``stream.gap`` frame comes.
+        2. Frames that are not logged come if they arrive live, and not before the logged ones published before them.
+        3. It ends after the terminal frame, at once if ``after`` is the terminal frame's sequence.
+        4. A slow consumer costs nobody else anything: its buffer is dropped and it reads the log again.
+
+        Raises RunNotFound if the run's record vanishes and InvalidInputError if ``after`` lies behind the end.
+        """
+        cursor = StreamCursor(after)
+        channel = keys.events_channel(partition, run)
+        async with self._subscriptions.join(channel, confirm_within=SILENCE_S) as subscription:
+            while not cursor.finished:
+                before = cursor.position
+                async for frame in self._catch_up(partition, run, cursor):
+                    yield frame
+                if cursor.position == before:
+                    async for frame in self._look_at_record(partition, run, cursor):
+                        yield frame
+                async for frame in self._live(subscription, cursor):
+                    yield frame
+
+    async def _catch_up(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncIterator[Frame]:
+        """Everything that the log holds behind the cursor."""
+        while not cursor.finished:
+            page = await self._reader.read_log(partition, run, cursor.position, PAGE)
+            for frame in page:
+                for deliverable in cursor.feed_from_log(frame):
+                    yield deliverable
+            if len(page) < PAGE:
+                return
+
+    async def _look_at_record(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncIterator[Frame]:
+        """The log had nothing new: is there anything left to wait for?"""
+        record = await self._reader.read_record(run)
+        if record.state is not RunState.FINISHED:
+            return
+        if cursor.position > record.sequence:
+            raise InvalidInputError(
+                f"run {record.run_id!r} ended with chunk {record.sequence}; nothing can follow chunk {cursor.position}",
+                hint="pass the sequence of the last chunk you hold as after",
+                run_id=record.run_id,
+            )
+        # It may have finished between the two reads.
+        async for frame in self._catch_up(partition, run, cursor):
+            yield frame
+        if cursor.position < record.sequence:  # the log is gone, the record is the truth
+            for frame in cursor.feed_from_log(_terminal_frame(record)):
+                yield frame
+        cursor.finished = True
+
+    async def _live(self, subscription: Subscription, cursor: StreamCursor) -> AsyncIterator[Frame]:
+        """Frames as they arrive, until there is a reason to read the log."""
+        while not cursor.finished:
+            message = await subscription.receive(SILENCE_S)
+            if isinstance(message, Signal):
+                return
+            try:
+                frame = decode_frame(message.data)
+            except ValueError:
+                return  # if it is a frame of the run the log has it too, and reading it there says what is wrong
+            match cursor.feed_live(frame):
+                case Verdict.DELIVER:
+                    yield frame
+                case Verdict.HOLE:
+                    return
+                case Verdict.DUPLICATE:
+                    pass
+
+
+def _terminal_frame(record: RunRecord) -> Frame:
+    """The end of a run whose log is gone, made from its record."""
+    result = record.result.model_dump(mode="json") if record.result else None
+    return Frame(
+        logged=True,
+        sequence=record.sequence,
+        attempt=record.attempt,
+        event=TERMINAL_EVENT,
+        timestamp_ms=record.finished_ms or record.submitted_ms,
+        config_version=record.config_version,
+        ids=RunIds(run_id=record.run_id, session_id=record.session_id, agent_id=record.agent_id),
+        payload={"stop_reason": record.status, "result": result},
+    )

@@ -1,0 +1,230 @@
+"""One pub/sub connection for all readers of an event loop and a Redis; it counts readers per channel.
+
+What passes here may be lost (a connection breaks, a slow reader's buffer is full). Every loss is signalled to the
+readers it may concern, who then read the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from runtime_core.store.connection import connect
+
+#: Messages a reader may lag behind. A frame is about 300 bytes to some kilobytes, so this is a few megabytes.
+BUFFER_MESSAGES = 1_000
+#: Seconds of silence on the connection after which it is pinged, and seconds the answer may take.
+PING_AFTER_S = 10.0
+#: Seconds between attempts to connect again: first and longest.
+RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.05, 1.0
+
+
+class Signal(StrEnum):
+    """What a reader gets instead of a message."""
+
+    #: Nothing came within the timeout.
+    SILENCE = "silence"
+    #: Messages may be missing: the connection was lost for a while, or this reader was too slow.
+    MISSED = "missed"
+
+
+class Message(NamedTuple):
+    channel: str
+    data: str
+
+
+class Subscription:
+    """One reader's view of one channel or pattern, with a bounded buffer."""
+
+    def __init__(self, limit: int = BUFFER_MESSAGES) -> None:
+        self._limit = limit
+        self._messages: deque[Message] = deque()
+        self._missed = False
+        self._wake = asyncio.Event()
+
+    def start(self) -> None:
+        """Forget a loss from before the reader began to read."""
+        self._missed = False
+
+    def offer(self, message: Message) -> None:
+        """Take a message, or, when the buffer is full, drop it with all that wait: the reader is told MISSED."""
+        if len(self._messages) >= self._limit:
+            self.miss()
+        elif not self._missed:
+            self._messages.append(message)
+            self._wake.set()
+
+    def miss(self) -> None:
+        self._messages.clear()
+        self._missed = True
+        self._wake.set()
+
+    async def receive(self, timeout: float | None) -> Message | Signal:
+        """The next message, MISSED once after a loss, or SILENCE after ``timeout`` seconds."""
+        if not self._messages and not self._missed:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                return Signal.SILENCE
+        if self._missed:
+            self._missed = False
+            return Signal.MISSED
+        return self._messages.popleft()
+
+
+@dataclass(eq=False)
+class _Topic:
+    """A channel or pattern with at least one reader. ``confirmed``: the server said that it is subscribed."""
+
+    pattern: bool
+    readers: set[Subscription] = field(default_factory=set[Subscription])
+    confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Subscriptions:
+    """The readers of one pub/sub connection. Use it from the event loop that made it."""
+
+    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Subscriptions]] = WeakKeyDictionary()
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._redis = connect(url)
+        self._topics: dict[str, _Topic] = {}
+        self._changed = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+        self._users = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def shared(cls, url: str) -> AsyncIterator[Subscriptions]:
+        """The one instance of this event loop for ``url``; the last user to leave closes it."""
+        by_url = cls._shared.setdefault(asyncio.get_running_loop(), {})
+        subscriptions = by_url.get(url)
+        if subscriptions is None:
+            subscriptions = by_url[url] = cls(url)
+        subscriptions._users += 1
+        try:
+            yield subscriptions
+        finally:
+            subscriptions._users -= 1
+            if not subscriptions._users:
+                if by_url.get(url) is subscriptions:
+                    del by_url[url]
+                await subscriptions.aclose()
+
+    @asynccontextmanager
+    async def join(
+        self, channel: str, *, pattern: bool = False, confirm_within: float, limit: int = BUFFER_MESSAGES
+    ) -> AsyncIterator[Subscription]:
+        """Read ``channel`` (a glob if ``pattern``) for the length of the context.
+
+        The context is entered when the server has confirmed the subscription, or after ``confirm_within`` seconds
+        without a connection; the reader is told MISSED when the connection comes.
+        """
+        topic = self._topics.get(channel)
+        if topic is None:
+            topic = self._topics[channel] = _Topic(pattern)
+            self._changed.set()
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve(), name="runlane subscriptions")
+        reader = Subscription(limit)
+        topic.readers.add(reader)
+        try:
+            with suppress(TimeoutError):  # until the connection comes, the reader has the log
+                async with asyncio.timeout(confirm_within):
+                    await topic.confirmed.wait()
+                reader.start()
+            yield reader
+        finally:
+            topic.readers.discard(reader)
+            if not topic.readers and self._topics.get(channel) is topic:
+                del self._topics[channel]
+                self._changed.set()
+
+    async def aclose(self) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+            self._serving = None
+        await self._redis.aclose()
+
+    async def _serve(self) -> None:
+        pause = RECONNECT_FIRST_S
+        while True:
+            try:
+                async with self._redis.pubsub() as pubsub:
+                    await pubsub.connect()
+                    assert pubsub.connection is not None
+                    # redis-py would connect again by itself and hide that messages were missed meanwhile.
+                    pubsub.connection.retry = Retry(NoBackoff(), 0)
+                    pause = RECONNECT_FIRST_S
+                    await self._attend(pubsub)
+            except* (RedisError, OSError):
+                pass
+            for topic in self._topics.values():
+                topic.confirmed.clear()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RECONNECT_LONGEST_S)
+
+    async def _attend(self, pubsub: PubSub) -> None:
+        unanswered: Counter[str] = Counter()
+        self._changed.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ask(pubsub, unanswered))
+            group.create_task(self._listen(pubsub, unanswered))
+
+    async def _ask(self, pubsub: PubSub, unanswered: Counter[str]) -> None:
+        """Keep the server's subscriptions equal to the topics."""
+        asked: dict[str, _Topic] = {}
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            gone = [(name, topic) for name, topic in asked.items() if self._topics.get(name) is not topic]
+            for name, topic in gone:
+                await (pubsub.punsubscribe(name) if topic.pattern else pubsub.unsubscribe(name))
+                del asked[name]
+            for name, topic in list(self._topics.items()):
+                if name not in asked:
+                    asked[name] = topic
+                    unanswered[name] += 1
+                    await (pubsub.psubscribe(name) if topic.pattern else pubsub.subscribe(name))
+
+    async def _listen(self, pubsub: PubSub, unanswered: Counter[str]) -> None:
+        pinged = False
+        while True:
+            message: dict[str, Any] | None = await pubsub.get_message(timeout=PING_AFTER_S)
+            if message is None:
+                if pinged:
+                    raise ConnectionError("no answer to a ping")
+                await pubsub.ping()
+            else:
+                self._dispatch(message, unanswered)
+            pinged = message is None
+
+    def _dispatch(self, message: dict[str, Any], unanswered: Counter[str]) -> None:
+        kind, channel = message["type"], message["channel"]
+        if kind in ("subscribe", "psubscribe"):
+            unanswered[channel] -= 1
+            topic = self._topics.get(channel)
+            # An answer to an earlier subscription that was given up meanwhile does not count for this one.
+            if topic is not None and not unanswered[channel]:
+                topic.confirmed.set()
+                for reader in topic.readers:
+                    reader.miss()
+        elif kind in ("message", "pmessage"):
+            topic = self._topics.get(message["pattern"] or channel)
+            for reader in topic.readers if topic else ():
+                reader.offer(Message(channel, message["data"]))
