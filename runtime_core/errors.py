@@ -16,7 +16,7 @@ CONTEXT_KEYS = ("agent_id", "session_id", "run_id", "tool_id", "step_number")
 class RunlaneError(Exception):
     """Something went wrong in Runlane."""
 
-    code: ClassVar[str] = "runlane.error"
+    code: str = "runlane.error"
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -307,4 +307,4 @@ class RunFailedError(RunlaneError):
     def __init__(self, message: str, *, code: str, details: Any = None, **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
         self.details = details
-        self.code = code  # pyright: ignore[reportIncompatibleVariableOverride]  # one class stands for every code
+        self.code = code  # one class stands for every code

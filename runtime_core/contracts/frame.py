@@ -67,7 +67,9 @@ def encode_payload(payload: dict[str, Any]) -> bytes:
     try:
         return to_json(payload, fallback=str, inf_nan_mode="null")
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        return to_json({"unserializable": f"{type(error).__name__}: the payload is not JSON", "keys": [*map(ascii, payload)]})
+        return to_json(
+            {"unserializable": f"{type(error).__name__}: the payload is not JSON", "keys": [*map(ascii, payload)]}
+        )
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -76,9 +78,7 @@ def encode_frame(frame: Frame) -> bytes:
         f'"attempt":{frame.attempt},"event":{json.dumps(frame.event)},"timestamp_ms":{frame.timestamp_ms},'
         f'"config_version":{json.dumps(frame.config_version)},"ids":'
     )
-    return b"".join(
-        (head.encode(), to_json(frame.ids.as_dict()), b',"payload":', encode_payload(frame.payload), b"}")
-    )
+    return b"".join((head.encode(), to_json(frame.ids.as_dict()), b',"payload":', encode_payload(frame.payload), b"}"))
 
 
 def decode_frame(data: bytes | str) -> Frame:

@@ -147,7 +147,9 @@ class ErrorDetails(BaseModel):
             details = cls(**{name: data[name] for name in cls.model_fields if name != "cause"})
         else:
             text = str(error).strip()
-            details = cls(code="error.unknown", message=f"{type(error).__name__}: {text}" if text else type(error).__name__)
+            details = cls(
+                code="error.unknown", message=f"{type(error).__name__}: {text}" if text else type(error).__name__
+            )
         if error.__cause__ is not None and depth > 0:
             details.cause = cls.from_exception(error.__cause__, depth=depth - 1)
         return details

@@ -33,7 +33,7 @@ For the whole store:
 | rl:fleet | pub/sub | events without a run | workers | – |
 | runs.p0007 | LIST | Celery queue: doorbells of the partition | scripts | bounded by ready |
 | runs | LIST | Celery queue: submissions by plain Celery clients | anyone | – |
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -105,3 +105,8 @@ def staged(partition: int, run_id: ScopedRunId) -> str:
 def session_part(partition: int, session: SessionKey, part: str) -> str:
     """``part`` is meta, state, transcript or artifacts."""
     return f"{prefix(partition)}session:{session}:{part}"
+
+
+def session_meta_pattern(tenant: str) -> str:
+    """Matches the meta key of every session of a tenant (a tenant holds no glob characters)."""
+    return f"rl:{{p????}}:session:{tenant}/*:meta"

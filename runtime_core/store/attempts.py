@@ -1,0 +1,136 @@
+"""Attempts as the worker that executes them sees them. Every write carries the lease; a stale one raises LeaseLost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from redis.asyncio import Redis
+
+from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
+from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.store.leases import Lease
+from runtime_core.store.scripts import Argument, fenced, run_script
+
+#: A frame ready to be written: its sequence, whether it is logged, its bytes.
+NumberedFrame = tuple[int, bool, bytes]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Permission to execute one attempt."""
+
+    run: ScopedRunId
+    session: SessionKey
+    lease: Lease
+    attempt: int
+    #: The last sequence given out; the attempt's first frame is this + 1.
+    sequence: int
+    #: The RunRequest as JSON text.
+    request: str
+    config_version: int
+
+
+class RefusalReason(StrEnum):
+    #: This worker does not own the partition (any more).
+    FENCED = "fenced"
+    #: There is no record.
+    GONE = "gone"
+    #: The run is finished.
+    FINISHED = "finished"
+    #: It executes already; this is a second doorbell.
+    DUPLICATE = "duplicate"
+    #: Another run of the session comes first.
+    NOT_HEAD = "not_head"
+    #: Code of the session's last run has not ended.
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    run: ScopedRunId
+    reason: RefusalReason
+    #: Set when the run ended without an attempt to report it: this doorbell is to emit it, once.
+    announce: StopReason | None = None
+    error: ErrorDetails | None = None
+
+
+class AttemptStore:
+    """1. ``admit`` starts at most one attempt per run and fence, only for a mailbox's head, only under a valid lease.
+
+    2. ``append``, ``stage`` and ``finish`` change nothing unless the attempt is the one that executes now, under this
+       lease; otherwise they raise LeaseLost.
+    3. Each may be repeated with the same arguments after a lost reply.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def admit(self, lease: Lease, run: ScopedRunId, *, nonce: str, config_version: int) -> Admission | Refusal:
+        """Decide about a doorbell. ``nonce`` names the delivery; ``config_version`` is what a new session gets."""
+        reply = await run_script(
+            self._redis, "admit", lease.partition, lease.owner, lease.fence, run, nonce, config_version
+        )
+        if reply[0] == "OK":
+            _, attempt, sequence, request, pinned, session = reply
+            return Admission(
+                run=run,
+                session=SessionKey(session),
+                lease=lease,
+                attempt=int(attempt),
+                sequence=int(sequence),
+                request=request,
+                config_version=int(pinned),
+            )
+        reason = RefusalReason(reply[0].lower())
+        if reason is RefusalReason.FINISHED and reply[1]:
+            error = RunResult.model_validate_json(reply[2]).error_details
+            return Refusal(run=run, reason=reason, announce=StopReason(reply[1]), error=error)
+        return Refusal(run=run, reason=reason)
+
+    async def append(self, admission: Admission, frames: Sequence[NumberedFrame]) -> bool:
+        """Append and publish a batch, in order. True if the run is to be cancelled."""
+        values: list[Argument] = []
+        for sequence, logged, data in frames:
+            values += (sequence, int(logged), data)
+        reply = await self._write("append", admission, *values)
+        return reply[1] == "1"
+
+    async def stage(self, admission: Admission, first_index: int, entries: Sequence[str]) -> None:
+        """Keep session writes (JSON text each, see sessions.py) with the run; ``first_index`` counts those before."""
+        await self._write("stage", admission, first_index, *entries)
+
+    async def finish(
+        self, admission: Admission, *, result: RunResult, terminal: tuple[int, bytes], hold_session: bool = False
+    ) -> None:
+        """End the run. ``terminal`` is (sequence, bytes) of its last frame.
+
+        With ``hold_session`` the session's next run waits until ``free_session``: code of this one is still alive.
+        """
+        await self._write(
+            "finish",
+            admission,
+            result.stop_reason.value,
+            result.model_dump_json(),
+            *terminal,
+            int(hold_session),
+        )
+
+    async def free_session(self, admission: Admission) -> None:
+        """The code of a run that was finished with ``hold_session`` has ended."""
+        lease = admission.lease
+        reply = await run_script(self._redis, "free", lease.partition, lease.owner, lease.fence, admission.run)
+        fenced(reply, f"free of the session of run {admission.run}")
+
+    async def repair(self, lease: Lease, run: ScopedRunId, attempt: int) -> bool:
+        """Send a run that is marked running but does not execute back to its mailbox. False if that has passed."""
+        reply = await run_script(self._redis, "repair", lease.partition, lease.owner, lease.fence, run, attempt)
+        return reply[0] == "OK"
+
+    async def _write(self, script: str, admission: Admission, *values: Argument) -> list[str]:
+        lease = admission.lease
+        reply = await run_script(
+            self._redis, script, lease.partition, lease.owner, lease.fence, admission.run, admission.attempt, *values
+        )
+        return fenced(reply, f"{script} of run {admission.run}, attempt {admission.attempt}")

@@ -1,0 +1,67 @@
+"""Connections to Redis: one place for their options, and for an error that says which server did not answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from runtime_core.errors import ConfigError
+
+#: What may pass when the call is repeated. Every script is safe to repeat after a lost reply.
+RETRYABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError, OSError)
+#: Seconds. A script takes under a millisecond; a longer silence is a broken connection.
+_SOCKET_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 3.0
+_RETRIES = 3
+
+
+def redacted_url(url: str) -> str:
+    """``url`` without its password and user: fit for logs and errors."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, f"***@{host}" if "@" in parts.netloc else host, parts.path, "", ""))
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "decode_responses": True,
+        "encoding_errors": "replace",
+        "socket_timeout": _SOCKET_TIMEOUT,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry_on_error": [exceptions.BusyLoadingError],
+    }
+
+
+def _bad_url(url: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"Redis URL {redacted_url(url)!r} is not valid: {error}",
+        hint="use redis://host:6379/0, rediss://host:6379/0 or unix:///path/redis.sock?db=0",
+    )
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """A client for asyncio; connects at its first command. Replies are str. Raises ConfigError for a bad URL."""
+    backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
+    try:
+        return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options())
+    except ValueError as error:
+        raise _bad_url(url, error) from error
+
+
+def connect_sync(url: str, *, timeout: float = _SOCKET_TIMEOUT) -> redis.Redis:
+    """A blocking client, for threads. It does not retry by itself: its callers know how much time they have."""
+    try:
+        return redis.Redis.from_url(
+            url, retry=Retry(ExponentialWithJitterBackoff(base=0.05), 0), **_options() | {"socket_timeout": timeout}
+        )
+    except ValueError as error:
+        raise _bad_url(url, error) from error

@@ -1,0 +1,163 @@
+"""Who is there (heartbeats) and who owns which partition (leases)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from runtime_core.errors import LeaseLost
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.scripts import arguments, fenced, run_script, sha, source
+from runtime_core.store.timing import LEASE_TTL_MS, RESERVATION_MS, WORKER_TTL_MS
+
+#: Seconds that what a worker says of itself, and its place among the members, outlive its last heartbeat.
+_FORGET_WORKER_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Time-bounded ownership. ``owner`` is ``<worker>#<uuid of this acquisition>``; ``fence`` grows with each."""
+
+    partition: int
+    owner: str
+    fence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseView:
+    """A lease as anyone may read it; times are ms by the clock of Redis. ``owner`` is empty when it is free."""
+
+    partition: int
+    owner: str
+    fence: str
+    expires_ms: int
+    reserved_for: str
+    reserved_until_ms: int
+
+    @property
+    def worker(self) -> str:
+        return self.owner.rpartition("#")[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetView:
+    """Members and leases, read in one round trip at ``now_ms`` by the clock of Redis."""
+
+    now_ms: int
+    #: worker → heartbeat deadline, ms; those that still beat.
+    members: Mapping[str, int]
+    leases: Sequence[LeaseView]
+
+
+async def _now_ms(client: Redis) -> int:
+    seconds, micros = await client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+class LeaseStore:
+    def __init__(self, client: Redis) -> None:
+        self._redis = client
+
+    async def heartbeat(self, worker: str, info: Mapping[str, str]) -> None:
+        """Say that ``worker`` lives, for another WORKER_TTL, and what it is. Forgets members gone for a minute."""
+        now = await _now_ms(self._redis)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zadd(keys.WORKERS, {worker: now + WORKER_TTL_MS})
+        pipeline.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET_WORKER_SECONDS * 1000)
+        pipeline.hset(keys.worker(worker), mapping={**info})
+        pipeline.expire(keys.worker(worker), _FORGET_WORKER_SECONDS)
+        await pipeline.execute()
+
+    async def leave(self, worker: str) -> None:
+        """Forget a worker that goes away in order."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrem(keys.WORKERS, worker)
+        pipeline.delete(keys.worker(worker))
+        await pipeline.execute()
+
+    async def observe(self, partitions: int) -> FleetView:
+        """Read the whole fleet: O(P), one round trip after the clock's."""
+        now = await _now_ms(self._redis)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrangebyscore(keys.WORKERS, now, "+inf", withscores=True)
+        for partition in range(partitions):
+            pipeline.hmget(keys.lease(partition), "owner", "fence", "expires", "reserved_for", "reserved_until")
+        members, *leases = await pipeline.execute()
+        return FleetView(
+            now_ms=now,
+            members={name: int(deadline) for name, deadline in members},
+            leases=[_lease_view(partition, values) for partition, values in enumerate(leases)],
+        )
+
+    async def acquire(self, partition: int, owner: str, *, observed_owner: str) -> Lease | None:
+        """Take a free partition, or one whose lease under ``observed_owner`` expired; None if that is not so.
+
+        The caller makes ``owner`` unique to this acquisition and repeats with the same one after a lost reply. It has
+        seen a lease of another unchanged for a whole TTL before it calls (DESIGN §4).
+        """
+        reply = await run_script(self._redis, "acquire", partition, owner, LEASE_TTL_MS, observed_owner)
+        return Lease(partition, owner, reply[1]) if reply[0] == "OK" else None
+
+    async def release(self, lease: Lease, *, reserved_for: str = "") -> None:
+        """Give a partition up; what still runs there is requeued as a handover. A lease already lost is no error."""
+        reply = await run_script(
+            self._redis, "release", lease.partition, lease.owner, lease.fence, reserved_for, RESERVATION_MS
+        )
+        if reply[0] != "FENCED":
+            fenced(reply, f"release of partition {lease.partition}")
+
+    async def sweep(self, lease: Lease, *, bells_in_hand: int) -> list[tuple[ScopedRunId, int]]:
+        """Ring overdue heads again; return the (run, attempt) that the store believes to be running.
+
+        Raises LeaseLost.
+        """
+        reply = await run_script(self._redis, "sweep", lease.partition, lease.owner, lease.fence, max(0, bells_in_hand))
+        live = fenced(reply, f"sweep of partition {lease.partition}")[1:]
+        return [(ScopedRunId(run), int(attempt)) for run, attempt in zip(live[::2], live[1::2], strict=True)]
+
+
+def _lease_view(partition: int, values: list[str | None]) -> LeaseView:
+    owner, fence, expires, reserved_for, reserved_until = values
+    return LeaseView(
+        partition=partition,
+        owner=owner or "",
+        fence=fence or "0",
+        expires_ms=int(expires or 0),
+        reserved_for=reserved_for or "",
+        reserved_until_ms=int(reserved_until or 0),
+    )
+
+
+def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId] | LeaseLost]:
+    """Renew leases in one round trip, from the renewal thread's own connection.
+
+    Per lease: the running runs that are to be cancelled, or LeaseLost. Raises redis errors when Redis does not answer.
+    """
+    replies = _send_renewals(client, leases)
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        client.script_load(source("renew"))
+        replies = _send_renewals(client, leases)
+    return [_renewed(lease, reply) for lease, reply in zip(leases, replies, strict=True)]
+
+
+def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for lease in leases:
+        values = (lease.owner, lease.fence, LEASE_TTL_MS)
+        pipeline.evalsha(sha("renew"), 1, *arguments(lease.partition, values))
+    return pipeline.execute(raise_on_error=False)
+
+
+def _renewed(lease: Lease, reply: Any) -> list[ScopedRunId] | LeaseLost:
+    if isinstance(reply, Exception):
+        raise reply
+    try:
+        return [ScopedRunId(run) for run in fenced(reply, f"renewal of partition {lease.partition}")[1:]]
+    except LeaseLost as lost:
+        return lost

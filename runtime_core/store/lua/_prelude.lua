@@ -1,0 +1,180 @@
+-- Put before every script. Keys: see ../keys.py, the catalogue.
+-- KEYS[1]  <prefix>lease; every other key of the partition is prefix .. name
+-- ARGV[1]  '' in production: the time is Redis TIME. A simulator passes its own clock, in ms.
+-- ARGV[2]  prefix, rl:{p0007}:
+-- ARGV[3]  Celery queue of the partition's doorbells, runs.p0007
+-- ARGV[4…] the script's own arguments, named in its first comment
+--
+-- Every script is safe to repeat after a lost reply. A script that writes for a worker checks (owner, fence) first.
+local call = redis.call
+local prefix, queue = ARGV[2], ARGV[3]
+
+local RERING_MS = 1000                        -- a head whose doorbell was lost is rung again after this; doubles, see sweep
+local RECORD_SECONDS = 24 * 3600              -- a finished run can be read, and its id is taken, for this long
+local DEAD_LETTER_SECONDS = 30 * 24 * 3600
+local SESSION_SECONDS = 30 * 24 * 3600
+local LOG_FRAMES, LOG_BYTES = 10000, 8 * 1024 * 1024   -- bounds of one run's log; beyond them the oldest frames go
+local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given up on (dead letter)
+local HISTORY_LENGTH = 20
+
+-- Lua prints large numbers in exponent form; a millisecond clock needs all its digits.
+local function integer(n) return string.format('%.0f', n) end
+
+local function clock()
+  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local now = clock()
+
+local function run_key(id) return prefix .. 'run:' .. id end
+local function log_key(id) return prefix .. 'log:' .. id end
+local function mailbox_key(session) return prefix .. 'mailbox:' .. session end
+local function session_key(session, part) return prefix .. 'session:' .. session .. ':' .. part end
+local LEASE, READY, LIVE = KEYS[1], prefix .. 'ready', prefix .. 'live'
+local CANCELS, STATS, CONTROL = prefix .. 'cancels', prefix .. 'stats', prefix .. 'control'
+
+-- Fields of a run record, by name; an absent field is false.
+local function record(id, ...)
+  local names, out = {...}, {}
+  for i, value in ipairs(call('HMGET', run_key(id), ...)) do out[names[i]] = value end
+  return out
+end
+
+local function worker_of(owner) return string.match(owner, '^(.*)#[^#]*$') or owner end
+
+-- Is (owner, fence) the current holder? strict: and unexpired. Without strict an expired lease that nobody took is
+-- still its holder's: else each outage of Redis would cost every lease.
+local function owns(owner, fence, strict)
+  local lease = call('HMGET', LEASE, 'owner', 'fence', 'expires')
+  if lease[1] ~= owner or lease[2] ~= fence then return false end
+  return not strict or tonumber(lease[3]) > now
+end
+
+-- Is this the attempt that is executing now, under this fence?
+local function is_current(run, attempt, fence)
+  return run.state == 'running' and run.attempt == attempt and run.fence == fence
+end
+
+-- Logged frames in order: {{sequence, bytes}, …}. Keeps the log within both bounds and publishes each frame.
+local function append_log(id, frames)
+  local bytes = tonumber(call('HGET', run_key(id), 'log_bytes') or '0')
+  for _, frame in ipairs(frames) do
+    call('XADD', log_key(id), 'MAXLEN', '~', LOG_FRAMES, integer(frame[1]) .. '-0', 'f', frame[2])
+    call('PUBLISH', prefix .. 'events:' .. id, frame[2])
+    bytes = bytes + #frame[2]
+  end
+  while bytes > LOG_BYTES and call('XLEN', log_key(id)) > 1 do
+    local oldest = call('XRANGE', log_key(id), '-', '+', 'COUNT', 1)[1]
+    call('XDEL', log_key(id), oldest[1])
+    bytes = bytes - #oldest[2][2]
+  end
+  call('HSET', run_key(id), 'sequence', integer(frames[#frames][1]), 'log_bytes', integer(bytes))
+end
+
+-- A logged frame that no attempt emits; the same object as contracts/frame.py encodes.
+local function script_frame(sequence, attempt, event, config_version, ids, payload)
+  return '{"v":1,"logged":true,"sequence":' .. integer(sequence) .. ',"attempt":' .. attempt .. ',"event":"' .. event
+    .. '","timestamp_ms":' .. integer(now) .. ',"config_version":' .. (config_version or 'null') .. ',"ids":' .. ids
+    .. ',"payload":' .. payload .. '}'
+end
+
+-- Put the run's doorbell into the Celery queue. Plain find: user text may hold the bare word, but never with its
+-- JSON quotes; and never gsub, for ids contain '%'.
+local function ring(id)
+  local bell = call('HGET', run_key(id), 'bell')
+  if not bell then return end
+  local from, to = string.find(bell, '"@TAG@"', 1, true)
+  local rings = call('HINCRBY', run_key(id), 'rings', 1)
+  call('LPUSH', queue, string.sub(bell, 1, from) .. id .. ':' .. rings .. string.sub(bell, to))
+end
+
+-- The session's head, if it has one and nothing of the session executes, is ready and gets its doorbell.
+local function ring_head(session)
+  local head = call('LINDEX', mailbox_key(session), 0)
+  if not head then call('ZREM', READY, session); return end
+  if call('HEXISTS', LIVE, session) == 1 then return end
+  call('ZADD', READY, integer(now + RERING_MS), session)
+  ring(head)
+end
+
+-- A session write, ["message"|"artifact"|"set"|"unset", key, value as JSON text].
+local function apply_entry(session, text)
+  local kind, key, value = unpack(cjson.decode(text))
+  if kind == 'message' then call('RPUSH', session_key(session, 'transcript'), value)
+  elseif kind == 'artifact' then call('RPUSH', session_key(session, 'artifacts'), value)
+  elseif kind == 'set' then call('HSET', session_key(session, 'state'), key, value)
+  elseif kind == 'unset' then call('HDEL', session_key(session, 'state'), key) end
+end
+
+local function keep_session(session)
+  for _, part in ipairs({'meta', 'state', 'transcript', 'artifacts'}) do
+    call('EXPIRE', session_key(session, part), SESSION_SECONDS)
+  end
+end
+
+-- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
+-- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
+local function finish_run(id, status, result, terminal, hold)
+  local run = record(id, 'session', 'attempt', 'sequence', 'ids', 'config_version')
+  local session, sequence = run.session, tonumber(run.sequence) + 1
+  if not terminal then
+    result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
+    result = cjson.encode(result)
+    terminal = script_frame(sequence, run.attempt, 'run.finished', run.config_version, run.ids,
+      '{"stop_reason":"' .. status .. '","result":' .. result .. '}')
+    call('HSET', run_key(id), 'announced', '')  -- no attempt reports this end to Celery: its doorbell will, see admit
+  else
+    for _, entry in ipairs(call('LRANGE', prefix .. 'staged:' .. id, 0, -1)) do apply_entry(session, entry) end
+  end
+  append_log(id, {{sequence, terminal}})
+  call('HSET', run_key(id), 'state', 'finished', 'status', status, 'result', result, 'finished_ms', integer(now))
+  call('LREM', mailbox_key(session), 1, id)
+  call('SREM', CANCELS, id)
+  call('DEL', prefix .. 'staged:' .. id)
+  call('HINCRBY', STATS, 'pending', -1)
+  call('HINCRBY', STATS, 'finished', 1)
+  local seconds = RECORD_SECONDS
+  if status == 'dead_letter' then
+    seconds = DEAD_LETTER_SECONDS
+    call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'session', session)
+  end
+  for _, key in ipairs({run_key(id), log_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
+    call('EXPIRE', key, seconds)
+  end
+  call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
+  keep_session(session)
+  if hold then return end
+  if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end
+  ring_head(session)
+end
+
+-- A running run goes back to its mailbox's head, where it still is; its attempt may write nothing more.
+-- count: 'crashes', 'interruptions' or 'handovers'. The caller rings.
+local function requeue(id, session, count, reason)
+  local run = record(id, 'state', 'attempt', 'sequence', 'cancel', 'ids', 'config_version', 'owner', 'fence', 'started_ms')
+  call('HDEL', LIVE, session)
+  if run.state ~= 'running' then              -- it had ended and only its code was alive: the session goes on
+    if call('LLEN', mailbox_key(session)) > 0 then call('ZADD', READY, integer(now), session) end
+    return
+  end
+  local times = call('HINCRBY', run_key(id), count, 1)
+  call('RPUSH', prefix .. 'crashes:' .. id, cjson.encode({count = count, reason = reason, attempt = tonumber(run.attempt),
+    worker = worker_of(run.owner), fence = run.fence, started_ms = tonumber(run.started_ms), ended_ms = now}))
+  call('LTRIM', prefix .. 'crashes:' .. id, -HISTORY_LENGTH, -1)
+  if run.cancel == '1' then return finish_run(id, 'cancelled', {}) end
+  if (count == 'crashes' and times >= CRASH_LIMIT) or (count == 'interruptions' and times >= INTERRUPTION_LIMIT) then
+    return finish_run(id, 'dead_letter', {error_details = {code = 'run.dead_letter',
+      message = 'given up after ' .. times .. ' ' .. count .. ': ' .. reason}})
+  end
+  call('HSET', run_key(id), 'state', 'queued', 'nonce', '')
+  local sequence = tonumber(run.sequence) + 1
+  append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
+    cjson.encode({reason = reason}))}})
+  call('ZADD', READY, integer(now), session)
+end
+
+local function requeue_all(count, reason)
+  local live = call('HGETALL', LIVE)
+  for i = 1, #live, 2 do requeue(live[i + 1], live[i], count, reason) end
+end

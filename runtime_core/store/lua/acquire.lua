@@ -1,0 +1,34 @@
+-- owner ttl_ms observed_owner
+-- Take a partition that is free, or whose lease expired under observed_owner; recover what its last owner left:
+-- running runs go back to their mailboxes, stale doorbells are dropped, every ready head is rung once, oldest first.
+-- owner is unique to one acquisition, so a repeat after a lost reply changes nothing.
+-- → OK fence | HELD owner | RESERVED worker | CHANGED owner (not who was observed)
+local owner, ttl, observed = ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local lease = call('HMGET', LEASE, 'owner', 'fence', 'expires', 'reserved_for', 'reserved_until')
+local holder = lease[1] or ''
+if holder == owner then return {'OK', lease[2]} end
+if holder ~= '' then
+  if tonumber(lease[3]) > now then return {'HELD', holder} end
+  if holder ~= observed then return {'CHANGED', holder} end
+elseif (lease[4] or '') ~= '' and lease[4] ~= worker_of(owner) and tonumber(lease[5]) > now then
+  return {'RESERVED', lease[4]}
+end
+-- Never less than the clock: should Redis come back with an older lease, the next fence is still a new one.
+local fence = integer(math.max(tonumber(lease[2] or '0') + 1, now))
+call('HSET', LEASE, 'owner', owner, 'fence', fence, 'expires', integer(now + ttl), 'reserved_for', '', 'reserved_until', '0')
+
+local heartbeat = tonumber(call('ZSCORE', 'rl:workers', worker_of(holder)) or '0')
+if heartbeat > now then requeue_all('interruptions', 'lease expired while its worker was alive')
+else requeue_all('crashes', 'worker ' .. worker_of(holder) .. ' died') end
+
+call('DEL', queue)
+local heads = {}
+for _, session in ipairs(call('ZRANGE', READY, 0, -1)) do
+  local head = call('LINDEX', mailbox_key(session), 0)
+  if head then
+    heads[#heads + 1] = {tonumber(call('HGET', run_key(head), 'submitted_ms') or '0'), session}
+  else call('ZREM', READY, session) end
+end
+table.sort(heads, function(a, b) if a[1] ~= b[1] then return a[1] < b[1] end return a[2] < b[2] end)
+for _, head in ipairs(heads) do ring_head(head[2]) end
+return {'OK', fence}

@@ -1,0 +1,8 @@
+-- session entry…
+-- Session writes from outside a run; refused while the session has an unfinished run or code of one is alive.
+-- → OK | BUSY
+local session = ARGV[4]
+if call('LLEN', mailbox_key(session)) > 0 or call('HEXISTS', LIVE, session) == 1 then return {'BUSY'} end
+for i = 5, #ARGV do apply_entry(session, ARGV[i]) end
+keep_session(session)
+return {'OK'}

@@ -1,0 +1,12 @@
+-- owner fence run attempt status result sequence terminal hold(1|0)
+-- End a run by its attempt: result, terminal frame, staged session writes, next head, all at once. With hold the
+-- session stays live because code of the attempt has not ended; free.lua follows.
+-- → OK | FENCED | STALE | GAP sequence
+local owner, fence, id, attempt, status, result, sequence, terminal, hold = unpack(ARGV, 4, 12)
+local run = record(id, 'state', 'attempt', 'fence', 'owner', 'sequence')
+if run.state == 'finished' and run.attempt == attempt and run.fence == fence and run.owner == owner then return {'OK'} end
+if not owns(owner, fence, false) then return {'FENCED'} end
+if not is_current(run, attempt, fence) then return {'STALE'} end
+if tonumber(run.sequence) + 1 ~= tonumber(sequence) then return {'GAP', run.sequence} end
+finish_run(id, status, result, terminal, hold == '1')
+return {'OK'}

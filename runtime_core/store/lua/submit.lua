@@ -1,0 +1,21 @@
+-- run session digest request bell ids agent queued_payload partitions version
+-- Accept a run: record, mailbox, first frame, and its doorbell if it is its session's head.
+-- → OK | KNOWN (same id, same request: the same run) | CONFLICT (same id, other request) | STORE version partitions
+local id, session, digest, request, bell, ids, agent = unpack(ARGV, 4, 10)
+local queued_payload, partitions, version = unpack(ARGV, 11, 13)
+local meta = call('HMGET', 'rl:meta', 'version', 'partitions')
+if not meta[1] then call('HSET', 'rl:meta', 'version', version, 'partitions', partitions)
+elseif meta[1] ~= version or meta[2] ~= partitions then return {'STORE', meta[1], meta[2]} end
+
+local partition = string.match(queue, '(%d+)$')
+local known = call('GET', 'rl:id:' .. id)
+if known then return {known == partition .. ':' .. digest and 'KNOWN' or 'CONFLICT'} end
+
+call('SET', 'rl:id:' .. id, partition .. ':' .. digest)
+call('HSET', run_key(id), 'session', session, 'agent', agent, 'digest', digest, 'request', request, 'bell', bell,
+  'ids', ids, 'state', 'queued', 'attempt', '0', 'sequence', '0', 'submitted_ms', integer(now))
+append_log(id, {{1, script_frame(1, '0', 'run.queued', nil, ids, queued_payload)}})
+call('HINCRBY', STATS, 'submitted', 1)
+call('HINCRBY', STATS, 'pending', 1)
+if call('RPUSH', mailbox_key(session), id) == 1 then ring_head(session) end
+return {'OK'}

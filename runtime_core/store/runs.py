@@ -1,0 +1,246 @@
+"""Runs as producers and workers alike see them: submit, look up, cancel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import to_json
+from redis.asyncio import Redis
+
+from runtime_core.contracts.frame import RunIds
+from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest, RunResult, RunState, StopReason
+from runtime_core.doorbell import argsrepr, doorbell
+from runtime_core.errors import InvalidInputError, RunConflict, RunlaneError, RunNotFound
+from runtime_core.ids import (
+    DEFAULT_TENANT,
+    ScopedRunId,
+    check_name,
+    digest,
+    scoped_run_id,
+    session_key,
+    split_run_id,
+    split_session_key,
+)
+from runtime_core.partitioning import partition_of
+from runtime_core.store import keys
+from runtime_core.store.meta import store_mismatch
+from runtime_core.store.scripts import Argument, run_script, run_scripts
+
+_RECORD_FIELDS = (
+    *("session", "agent", "state", "status", "attempt", "sequence", "owner", "config_version"),
+    *("crashes", "interruptions", "handovers", "cancel", "submitted_ms", "started_ms", "finished_ms", "result"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    #: Its Celery task id too.
+    run: ScopedRunId
+    partition: int
+    #: False: the same run had been submitted before.
+    created: bool
+
+
+class CancelOutcome(StrEnum):
+    #: It was queued, and will never start.
+    CANCELLED = "cancelled"
+    #: It is running; its worker has been told.
+    CANCELLING = "cancelling"
+    #: Too late.
+    FINISHED = "finished"
+
+
+class RunStore:
+    """1. ``submit`` returns once the run is accepted: from then on it finishes exactly once in its record.
+
+    2. Submitting the same run id again returns the same run while its record lives; with another body or session it
+       raises RunConflict.
+    """
+
+    def __init__(self, redis: Redis, partitions: int) -> None:
+        self._redis = redis
+        self._partitions = partitions
+
+    async def submit(self, request: RunRequest, *, tenant: str = DEFAULT_TENANT) -> Submitted:
+        """Accept one run, in one round trip. Raises RunConflict, InvalidInputError, ConfigError (another store)."""
+        partition, run, values = self._submission(request, tenant)
+        reply = await run_script(self._redis, "submit", partition, *values)
+        return self._submitted(run, partition, reply)
+
+    async def submit_many(
+        self, requests: Sequence[RunRequest], *, tenant: str = DEFAULT_TENANT
+    ) -> list[Submitted | RunlaneError]:
+        """Accept many runs in one round trip, in order. One outcome per item; one that is refused stops no other."""
+        outcomes: list[Submitted | RunlaneError | None] = []
+        sent: list[tuple[int, ScopedRunId, list[Argument]]] = []
+        for request in requests:
+            try:
+                sent.append(self._submission(request, tenant))
+                outcomes.append(None)
+            except RunlaneError as error:
+                outcomes.append(error)
+        replies = iter(await run_scripts(self._redis, "submit", [(partition, values) for partition, _, values in sent]))
+        accepted = iter(sent)
+        return [self._outcome(next(accepted), next(replies)) if outcome is None else outcome for outcome in outcomes]
+
+    async def locate(self, run: ScopedRunId) -> int:
+        """The partition of a run. Raises RunNotFound."""
+        call: Any = self._redis.get(keys.run_pointer(run))
+        pointer: str | None = await call
+        if pointer is None:
+            raise self._not_found(run)
+        return int(pointer.partition(":")[0])
+
+    async def get(self, run: ScopedRunId) -> RunRecord:
+        """What the store says of a run now. Raises RunNotFound."""
+        partition = await self.locate(run)
+        call: Any = self._redis.hmget(keys.run(partition, run), _RECORD_FIELDS)
+        record: dict[str, str | None] = dict(zip(_RECORD_FIELDS, await call, strict=True))
+        if record["state"] is None:
+            raise self._not_found(run)
+        tenant, run_id = split_run_id(run)
+        owner, result = record["owner"], record["result"]
+
+        def number(field: str) -> int:
+            return int(record[field] or 0)
+
+        def optional(field: str) -> int | None:
+            value = record[field]
+            return int(value) if value else None
+
+        return RunRecord(
+            run_id=run_id,
+            tenant=tenant,
+            session_id=split_session_key(record["session"] or "")[1],
+            agent_id=record["agent"] or "",
+            partition=partition,
+            state=RunState(record["state"]),
+            status=StopReason(record["status"]) if record["status"] else None,
+            attempt=number("attempt"),
+            sequence=number("sequence"),
+            worker=owner.rpartition("#")[0] if owner else None,
+            config_version=optional("config_version"),
+            crashes=number("crashes"),
+            interruptions=number("interruptions"),
+            handovers=number("handovers"),
+            cancel_requested=record["cancel"] == "1",
+            submitted_ms=number("submitted_ms"),
+            started_ms=optional("started_ms"),
+            finished_ms=optional("finished_ms"),
+            result=RunResult.model_validate_json(result) if result else None,
+        )
+
+    async def cancel(self, run: ScopedRunId) -> CancelOutcome:
+        """Cancel a run wherever it is. Raises RunNotFound."""
+        reply = await run_script(self._redis, "cancel", await self.locate(run), run)
+        if reply[0] == "GONE":
+            raise self._not_found(run)
+        return CancelOutcome(reply[0].lower())
+
+    async def refuse(
+        self, *, tenant: str, run_id: str, session_id: str, agent_id: str, error: ErrorDetails
+    ) -> ScopedRunId:
+        """Record a request that cannot become a run as finished{failed}, so that its sender finds why by its id."""
+        run, session = scoped_run_id(tenant, run_id), session_key(tenant, session_id)
+        ids = RunIds(run_id=run_id, session_id=session_id, agent_id=agent_id)
+        await run_script(
+            self._redis,
+            "refuse",
+            partition_of(session, self._partitions),
+            run,
+            session,
+            to_json(ids.as_dict()),
+            agent_id,
+            error.model_dump_json(),
+        )
+        return run
+
+    def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
+        check_name("tenant", tenant)
+        if request.deps is not None or request.output_type is not None:
+            field = "deps" if request.deps is not None else "output_type"
+            raise InvalidInputError(
+                f"{field} is a Python object and cannot travel to the fleet",
+                hint="leave it out, or run the request with the in-process Runtime",
+                run_id=request.run_id,
+            )
+        try:
+            body = request.model_dump_json()
+        except ValueError as error:
+            raise InvalidInputError(
+                f"the request cannot be written as JSON: {error}",
+                hint="metadata and context_hints take JSON values only",
+                run_id=request.run_id,
+            ) from error
+        run = scoped_run_id(tenant, request.run_id)
+        session = session_key(tenant, request.session_id)
+        partition = partition_of(session, self._partitions)
+        ids = RunIds(
+            run_id=request.run_id,
+            session_id=request.session_id,
+            agent_id=request.agent_id,
+            parent_run_id=request.parent_run_id,
+        )
+        readable = argsrepr(request.agent_id, request.session_id, len(request.input_text), tenant)
+        return (
+            partition,
+            run,
+            [
+                run,
+                session,
+                request_digest(body),
+                body,
+                doorbell(run, queue=keys.queue(partition), argsrepr=readable),
+                to_json(ids.as_dict()),
+                request.agent_id,
+                to_json({"input_length": len(request.input_text)}),
+                self._partitions,
+                keys.PROTOCOL_VERSION,
+            ],
+        )
+
+    @staticmethod
+    def _submitted(run: ScopedRunId, partition: int, reply: list[Any]) -> Submitted:
+        match reply[0]:
+            case "OK" | "KNOWN":
+                return Submitted(run=run, partition=partition, created=reply[0] == "OK")
+            case "CONFLICT":
+                raise RunConflict(
+                    f"run id {run!r} is taken by another request",
+                    hint="use a new run id; the same id only repeats the very same request",
+                    run_id=split_run_id(run)[1],
+                )
+            case _:
+                raise store_mismatch(reply[1], reply[2])
+
+    def _outcome(self, sent: tuple[int, ScopedRunId, list[Argument]], reply: Any) -> Submitted | RunlaneError:
+        if isinstance(reply, Exception):
+            return RunlaneError(f"Redis refused the run: {reply}", run_id=split_run_id(sent[1])[1])
+        try:
+            return self._submitted(sent[1], sent[0], reply)
+        except RunlaneError as error:
+            return error
+
+    @staticmethod
+    def _not_found(run: ScopedRunId) -> RunNotFound:
+        return RunNotFound(
+            f"there is no run {run!r}",
+            hint="check the id and the tenant; a record is kept for 24 hours after its run finished",
+            run_id=split_run_id(run)[1],
+        )
+
+
+def request_digest(body: str) -> str:
+    """Digest of a request's meaning: sorted JSON without defaults, run id, and hints that begin with ``__``."""
+    fields: dict[str, Any] = json.loads(body)
+    hints = {name: value for name, value in fields.pop("context_hints").items() if not name.startswith("__")}
+    meaning = {
+        name: value
+        for name, value in fields.items()
+        if name != "run_id" and value != RunRequest.model_fields[name].get_default(call_default_factory=True)
+    }
+    return digest(json.dumps(meaning | {"context_hints": hints}, sort_keys=True).encode())

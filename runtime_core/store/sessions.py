@@ -1,0 +1,111 @@
+"""What sessions keep in Redis: state, transcript and artifacts, appended to and never rewritten whole.
+
+A write is an entry, the JSON text of [kind, key, value]: ``message`` and ``artifact`` append (key is empty), ``set``
+and ``unset`` change one top-level field of the state. ``value`` is JSON text itself, so that scripts pass it through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+from redis.asyncio import Redis
+
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.errors import SessionError
+from runtime_core.ids import SessionKey
+from runtime_core.partitioning import partition_of
+from runtime_core.store import keys
+from runtime_core.store.scripts import run_script
+
+
+def _entry(kind: str, key: str, value: Any) -> list[str]:
+    try:
+        return [kind, key, to_json(value, inf_nan_mode="null").decode()]
+    except (PydanticSerializationError, ValueError) as error:
+        raise SessionError(
+            f"a session {kind} cannot be written as JSON: {error}", hint="keep plain JSON values in sessions"
+        ) from error
+
+
+def message_entry(message: Mapping[str, Any]) -> list[str]:
+    return _entry("message", "", dict(message))
+
+
+def artifact_entry(artifact: SessionArtifact) -> list[str]:
+    return _entry("artifact", "", artifact)
+
+
+def state_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[str]]:
+    """The entries that turn ``old`` into ``new``, field by field; an unchanged field costs nothing."""
+    changed = [_entry("set", name, value) for name, value in new.items() if name not in old or old[name] != value]
+    return changed + [["unset", name, "null"] for name in old if name not in new]
+
+
+def merge_messages(stored: list[dict[str, Any]], staged: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    return stored + [json.loads(value) for kind, _, value in staged if kind == "message"]
+
+
+def merge_artifacts(stored: list[SessionArtifact], staged: Sequence[Sequence[str]]) -> list[SessionArtifact]:
+    return stored + [SessionArtifact.model_validate_json(value) for kind, _, value in staged if kind == "artifact"]
+
+
+def merge_state(stored: Mapping[str, Any], staged: Sequence[Sequence[str]]) -> dict[str, Any]:
+    state = dict(stored)
+    for kind, name, value in staged:
+        if kind == "set":
+            state[name] = json.loads(value)
+        elif kind == "unset":
+            state.pop(name, None)
+    return state
+
+
+class SessionStore:
+    """Reads see finished runs only; what a running attempt has staged is merged by its caller (``merge_*``)."""
+
+    def __init__(self, redis: Redis, partitions: int) -> None:
+        self._redis = redis
+        self._partitions = partitions
+
+    async def messages(self, session: SessionKey) -> list[dict[str, Any]]:
+        call: Any = self._redis.lrange(self._key(session, "transcript"), 0, -1)
+        return [json.loads(text) for text in await call]
+
+    async def artifacts(self, session: SessionKey) -> list[SessionArtifact]:
+        call: Any = self._redis.lrange(self._key(session, "artifacts"), 0, -1)
+        return [SessionArtifact.model_validate_json(text) for text in await call]
+
+    async def state(self, session: SessionKey) -> dict[str, Any]:
+        call: Any = self._redis.hgetall(self._key(session, "state"))
+        fields: dict[str, str] = await call
+        return {name: json.loads(text) for name, text in fields.items()}
+
+    async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]]) -> None:
+        """Write from outside a run. Raises SessionError while the session has an unfinished run."""
+        values = [json.dumps(list(entry)) for entry in entries]
+        reply = await run_script(self._redis, "edit", partition_of(session, self._partitions), session, *values)
+        self._check(reply)
+
+    async def delete(self, session: SessionKey) -> None:
+        """Forget state, transcript and artifacts. Raises SessionError while the session has an unfinished run."""
+        reply = await run_script(self._redis, "delete_session", partition_of(session, self._partitions), session)
+        self._check(reply)
+
+    async def known(self, tenant: str) -> list[str]:
+        """Session keys of a tenant that keep anything, sorted. Walks the whole key space: for people, not for runs."""
+        found: set[str] = set()
+        async for key in self._redis.scan_iter(match=keys.session_meta_pattern(tenant), count=1000):
+            found.add(key.split(":session:", 1)[1].removesuffix(":meta"))
+        return sorted(found)
+
+    def _key(self, session: SessionKey, part: str) -> str:
+        return keys.session_part(partition_of(session, self._partitions), session, part)
+
+    @staticmethod
+    def _check(reply: list[Any]) -> None:
+        if reply[0] == "BUSY":
+            raise SessionError(
+                "the session has an unfinished run", hint="wait for its result, or cancel it, then try again"
+            )
