@@ -1,0 +1,168 @@
+"""The local event bus, and the per-run facade through which every event of a run passes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from runtime_core.clock import now_ms
+from runtime_core.contracts.context import RunScope
+from runtime_core.contracts.frame import RunIds
+from runtime_core.errors import PluginConfigError
+from runtime_core.events.taxonomy import missing_keys
+
+logger = logging.getLogger(__name__)
+
+#: Subscribing to this name subscribes to every event.
+WILDCARD = "*"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeEvent:
+    """Something that happened. ``ids`` is None for an event without a run; ``attempt`` is 0 then."""
+
+    name: str
+    payload: dict[str, Any] = field(default_factory=dict)
+    ids: RunIds | None = None
+    attempt: int = 0
+    config_version: int | None = None
+    #: Milliseconds since the epoch.
+    timestamp_ms: int = field(default_factory=now_ms)
+
+
+EventHandler: TypeAlias = Callable[[RuntimeEvent], Awaitable[None] | None]
+
+
+class EventBus:
+    """An in-process bus with a bounded history.
+
+    1. Handlers, sync or async, run inline: ``emit`` returns when all of them have.
+    2. Handlers of a name run before those of ``*``, each group in the order of subscription.
+    3. An exception of a handler is logged and swallowed.
+    """
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        #: Events kept for ``get_history``.
+        max_history: PositiveInt = 1000
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        self.config = config or {}
+        try:
+            self.cfg = self.Config.model_validate(self.config)
+        except ValidationError as error:
+            raise PluginConfigError(
+                f"the event bus has a wrong config: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}",
+                hint=f"its fields are: {', '.join(self.Config.model_fields)}",
+            ) from error
+        self._handlers: dict[str, list[EventHandler]] = {}
+        self._history: deque[RuntimeEvent] = deque(maxlen=self.cfg.max_history)
+
+    def subscribe(self, event_name: str, handler: EventHandler) -> None:
+        """Call ``handler`` for each event of that name; ``*`` is every event."""
+        self._handlers.setdefault(event_name, []).append(handler)
+
+    def unsubscribe(self, event_name: str, handler: EventHandler) -> None:
+        """Undo one ``subscribe``; a handler that is not subscribed is ignored."""
+        handlers = self._handlers.get(event_name, [])
+        if handler in handlers:
+            handlers.remove(handler)
+        if not handlers:
+            self._handlers.pop(event_name, None)
+
+    async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
+        """Emit an event that belongs to no run. Events of a run go through ``RunEvents``."""
+        event = RuntimeEvent(name=event_name, payload=payload)
+        await self.publish(event)
+        return event
+
+    async def publish(self, event: RuntimeEvent) -> None:
+        """Deliver ``event`` to its subscribers and remember it."""
+        if missing := missing_keys(event.name, event.payload):
+            logger.warning("event %s lacks the payload keys %s", event.name, ", ".join(missing))
+        self._history.append(event)
+        for handler in (*self._handlers.get(event.name, ()), *self._handlers.get(WILDCARD, ())):
+            try:
+                outcome = handler(event)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:
+                logger.exception("a handler of event %s failed", event.name)
+
+    async def get_history(self, event_name: str | None = None, limit: int | None = None) -> list[RuntimeEvent]:
+        """The newest ``limit`` events, oldest first, of that name or of all."""
+        events = [event for event in self._history if event_name in (None, event.name)]
+        return events if limit is None else events[max(0, len(events) - limit) :]
+
+    async def clear_history(self) -> None:
+        self._history.clear()
+
+    async def close(self) -> None:
+        """Forget subscribers and history."""
+        self._handlers.clear()
+        self._history.clear()
+
+
+class RunEvents:
+    """The event bus as one run sees it: what is emitted here carries the ids of the run and reaches its sink.
+
+    Plugins may repeat the run's ids among the payload, as plugins of the openagents SDK do; repeated ones are dropped.
+    After ``close`` events of code that outlives its run still reach the local bus but no longer the sink.
+    """
+
+    def __init__(self, bus: Any, ids: RunIds, scope: RunScope) -> None:
+        self.ids = ids
+        self._bus = bus
+        self._scope = scope
+        self._stamped = ids.as_dict()
+        self._open = True
+
+    async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
+        """Emit an event of this run: local handlers first, then the sink. The sink may wait or raise LeaseLost."""
+        event = RuntimeEvent(
+            name=event_name,
+            payload={key: value for key, value in payload.items() if not self._repeats_id(key, value)},
+            ids=self.ids,
+            attempt=self._scope.attempt,
+            config_version=self._scope.config_version,
+        )
+        if isinstance(self._bus, EventBus):
+            await self._bus.publish(event)
+        else:
+            await self._emit_on_foreign_bus(event)
+        if self._open and self._scope.sink is not None:
+            await self._scope.sink(event)
+        return event
+
+    def close(self) -> None:
+        self._open = False
+
+    def subscribe(self, event_name: str, handler: EventHandler) -> None:
+        self._bus.subscribe(event_name, handler)
+
+    def unsubscribe(self, event_name: str, handler: EventHandler) -> None:
+        self._bus.unsubscribe(event_name, handler)
+
+    async def get_history(self, event_name: str | None = None, limit: int | None = None) -> list[RuntimeEvent]:
+        return cast("list[RuntimeEvent]", await self._bus.get_history(event_name, limit))
+
+    async def clear_history(self) -> None:
+        await self._bus.clear_history()
+
+    def _repeats_id(self, key: str, value: Any) -> bool:
+        return key in self._stamped and (value is None or value == "" or value == self._stamped[key])
+
+    async def _emit_on_foreign_bus(self, event: RuntimeEvent) -> None:
+        """A bus plugin knows only ``emit(name, **payload)``: the stamps go into the payload."""
+        stamps = {**self._stamped, "attempt": event.attempt, "config_version": event.config_version}
+        try:
+            await self._bus.emit(event.name, **(stamps | event.payload))
+        except Exception:
+            logger.exception("the event bus failed at %s", event.name)
