@@ -1,0 +1,289 @@
+"""Any model provider, through pydantic-ai's direct streaming request. The one module that imports pydantic-ai."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ModelResponsePart,
+    PartDeltaEvent,
+    PartStartEvent,
+    SystemPromptPart,
+    TextPart,
+    TextPartDelta,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters, infer_model
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from runtime_core.errors import ConfigError, LLMConnectionError, LLMError, LLMRateLimitError, LLMResponseError
+from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, LLMToolCall, LLMUsage, Message, TextDelta
+
+if TYPE_CHECKING:
+    from runtime_core.config.schema import LLMOptions
+
+#: HTTP statuses after which the same request may succeed.
+_UNAVAILABLE = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+#: Default models of providers whose options may leave the model out.
+_DEFAULT_MODELS = {"anthropic": "claude-sonnet-4-5"}
+
+
+class ModelClient(LLMClient):
+    """A provider by its name: ``openai_compatible``, ``anthropic``, ``litellm``, or any that pydantic-ai knows.
+
+    The API key is read from the environment variable that ``api_key_env`` names; without that option the provider's
+    own variable counts (OPENAI_API_KEY, ANTHROPIC_API_KEY, …). Retries are not made here.
+    """
+
+    provider_name: ClassVar[str] = "pydantic-ai"
+
+    def __init__(self, options: LLMOptions) -> None:
+        self._options = options
+        self._models: dict[str, Model] = {}
+        self.model_id = options.model or _DEFAULT_MODELS.get(options.provider, "")
+        if not self.model_id:
+            raise ConfigError(
+                f"llm.model is missing for the provider {options.provider!r}",
+                hint="name the model in the agent's llm section",
+            )
+        self._model(self.model_id)
+
+    async def stream(self, request: LLMRequest) -> AsyncIterator[TextDelta | LLMResponse]:
+        name = request.model or self.model_id
+        try:
+            async with model_request_stream(
+                self._model(name),
+                _to_messages(request.messages),
+                model_settings=self._settings(request),
+                model_request_parameters=_parameters(request.tools),
+            ) as events:
+                async for event in events:
+                    if text := _text_of(event):
+                        yield TextDelta(text=text)
+                answer = events.get()
+        except (ModelAPIError, UnexpectedModelBehavior, UserError) as error:
+            raise _translated(error, name) from error
+        except (OSError, TimeoutError) as error:
+            raise LLMConnectionError(f"the model {name} could not be reached: {error}") from error
+        yield _from_answer(answer, name)
+
+    def _settings(self, request: LLMRequest) -> ModelSettings:
+        options = self._options
+        settings = ModelSettings(timeout=options.timeout_ms / 1000)
+        temperature = options.temperature if request.temperature is None else request.temperature
+        max_tokens = options.max_tokens if request.max_tokens is None else request.max_tokens
+        if temperature is not None:
+            settings["temperature"] = temperature
+        if max_tokens is not None:
+            settings["max_tokens"] = max_tokens
+        if options.extra_headers:
+            settings["extra_headers"] = options.extra_headers
+        return settings
+
+    def _model(self, name: str) -> Model:
+        if name not in self._models:
+            self._models[name] = _build_model(self._options, name)
+        return self._models[name]
+
+
+def _build_model(options: LLMOptions, name: str) -> Model:
+    """Raises ConfigError for a missing key, a missing package, and an unknown provider."""
+    try:
+        match options.provider:
+            case "openai_compatible" | "litellm":
+                from openai import AsyncOpenAI
+                from pydantic_ai.models.openai import OpenAIChatModel
+                from pydantic_ai.providers.openai import OpenAIProvider
+
+                if options.api_base is None:
+                    raise ConfigError(
+                        f"llm.api_base is missing for the provider {options.provider!r}",
+                        hint="name the URL of the server, for example http://localhost:4000/v1",
+                    )
+                # Local servers want no key but the client insists on one; retries belong to the runtime.
+                client = AsyncOpenAI(base_url=options.api_base, api_key=_api_key(options) or "unset", max_retries=0)
+                return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
+            case "anthropic":
+                from anthropic import AsyncAnthropic
+                from pydantic_ai.models.anthropic import AnthropicModel
+                from pydantic_ai.providers.anthropic import AnthropicProvider
+
+                key = _api_key(options) or _environment("ANTHROPIC_API_KEY")
+                client = AsyncAnthropic(api_key=key, base_url=options.api_base, max_retries=0)
+                return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+            case provider:
+                return _infer(options, provider, name)
+    except ImportError as error:
+        raise ConfigError(
+            f"the provider {options.provider!r} needs a package that is not installed: {error}",
+            hint=f"pip install 'pydantic-ai-slim[{options.provider}]'",
+        ) from error
+
+
+def _infer(options: LLMOptions, provider: str, name: str) -> Model:
+    if options.api_base is not None:
+        raise ConfigError(
+            f"llm.api_base does not apply to the provider {provider!r}",
+            hint="use the provider openai_compatible for a server of your own",
+        )
+    from pydantic_ai.providers import infer_provider_class
+
+    def build(provider_name: str) -> Any:
+        factory: Any = infer_provider_class(provider_name)
+        key = _api_key(options)
+        return factory(api_key=key) if key else factory()
+
+    try:
+        return infer_model(f"{provider}:{name}", build)
+    except (UserError, ValueError) as error:
+        raise ConfigError(
+            f"the model {provider}:{name} cannot be used: {error}",
+            hint="check llm.provider and llm.model, and name the variable that holds the key in llm.api_key_env",
+        ) from error
+
+
+def _api_key(options: LLMOptions) -> str | None:
+    return None if options.api_key_env is None else _environment(options.api_key_env)
+
+
+def _environment(variable: str) -> str:
+    if not (value := os.environ.get(variable)):
+        raise ConfigError(
+            f"the environment variable {variable} is not set",
+            hint=f"set {variable} to the provider's API key, or name another variable in llm.api_key_env",
+        )
+    return value
+
+
+def _parameters(tools: list[dict[str, Any]]) -> ModelRequestParameters:
+    functions = [tool["function"] for tool in tools]
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(
+                name=function["name"],
+                description=function.get("description") or None,
+                parameters_json_schema=function.get("parameters") or {"type": "object", "properties": {}},
+            )
+            for function in functions
+        ],
+        allow_text_output=True,
+    )
+
+
+def _to_messages(messages: list[Message]) -> list[ModelMessage]:
+    """Neighbouring system, user and tool messages become one request, as providers with strict turns want it."""
+    converted: list[ModelMessage] = []
+    parts: list[ModelRequestPart] = []
+    for message in messages:
+        content = _text_content(message)
+        match message["role"]:
+            case "assistant":
+                if parts:
+                    converted.append(ModelRequest(parts=parts))
+                    parts = []
+                converted.append(ModelResponse(parts=_answer_parts(message, content)))
+            case "system":
+                parts.append(SystemPromptPart(content))
+            case "tool":
+                parts.append(
+                    ToolReturnPart(
+                        tool_name=message.get("name") or "", content=content, tool_call_id=message["tool_call_id"]
+                    )
+                )
+            case _:
+                parts.append(UserPromptPart(content))
+    if parts:
+        converted.append(ModelRequest(parts=parts))
+    return converted
+
+
+def _text_content(message: Message) -> str:
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    return json.dumps(content, ensure_ascii=False, default=str)
+
+
+def _answer_parts(message: Message, content: str) -> list[ModelResponsePart]:
+    parts: list[ModelResponsePart] = [TextPart(content)] if content else []
+    for call in cast("list[dict[str, Any]]", message.get("tool_calls") or []):
+        function = call["function"]
+        parts.append(ToolCallPart(function["name"], args=function["arguments"], tool_call_id=call["id"]))
+    return parts
+
+
+def _text_of(event: object) -> str:
+    match event:
+        case PartStartEvent(part=TextPart(content=text)):
+            return text
+        case PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+            return text
+        case _:
+            return ""
+
+
+def _from_answer(answer: ModelResponse, name: str) -> LLMResponse:
+    try:
+        calls = [
+            LLMToolCall(id=part.tool_call_id, name=part.tool_name, arguments=part.args_as_dict(raise_if_invalid=True))
+            for part in answer.parts
+            if isinstance(part, ToolCallPart)
+        ]
+    except (ValueError, AssertionError) as error:
+        raise LLMResponseError(
+            f"the model {name} called a tool with arguments that are no JSON object: {error}",
+            hint="raise llm.max_tokens if the answer was cut off",
+        ) from error
+    return LLMResponse(
+        output_text="".join(part.content for part in answer.parts if isinstance(part, TextPart)),
+        tool_calls=calls,
+        usage=LLMUsage(
+            input_tokens=answer.usage.input_tokens,
+            output_tokens=answer.usage.output_tokens,
+            cached_tokens=answer.usage.cache_read_tokens,
+            cache_creation_tokens=answer.usage.cache_write_tokens,
+        ),
+        model=answer.model_name or name,
+        stop_reason=answer.finish_reason or "",
+    )
+
+
+def _translated(error: Exception, name: str) -> LLMError:
+    if isinstance(error, ModelHTTPError):
+        if error.status_code == 429:
+            return LLMRateLimitError(
+                f"the provider limits requests to the model {name}", retry_after_ms=_retry_after_ms(error)
+            )
+        if error.status_code in _UNAVAILABLE:
+            return LLMConnectionError(f"the provider of the model {name} failed with HTTP status {error.status_code}")
+        return LLMResponseError(
+            f"the provider refused the request to the model {name} with HTTP status {error.status_code}: {error.body}",
+            hint="check the API key" if error.status_code in (401, 403) else "check llm.model and the request",
+        )
+    if isinstance(error, ModelAPIError):
+        return LLMConnectionError(f"the model {name} could not be reached: {error.message}")
+    return LLMResponseError(f"the answer of the model {name} cannot be used: {error}")
+
+
+def _retry_after_ms(error: ModelHTTPError) -> int | None:
+    """Milliseconds from the header Retry-After, which older versions of the library do not read themselves."""
+    seconds: float | None = getattr(error, "retry_after", None)
+    if seconds is None:
+        headers: dict[str, str] = getattr(getattr(error.__cause__, "response", None), "headers", {})
+        try:
+            seconds = float(headers.get("retry-after", ""))
+        except ValueError:
+            return None
+    return round(seconds * 1000)
