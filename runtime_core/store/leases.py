@@ -70,7 +70,7 @@ class LeaseStore:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.zadd(keys.WORKERS, {worker: now + WORKER_TTL_MS})
         pipeline.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET_WORKER_SECONDS * 1000)
-        pipeline.hset(keys.worker(worker), mapping={**info})
+        pipeline.hset(keys.worker(worker), mapping={"name": worker, **info})
         pipeline.expire(keys.worker(worker), _FORGET_WORKER_SECONDS)
         await pipeline.execute()
 

@@ -129,6 +129,7 @@ local function finish_run(id, status, result, terminal, hold)
   end
   append_log(id, {{sequence, terminal}})
   call('HSET', run_key(id), 'state', 'finished', 'status', status, 'result', result, 'finished_ms', integer(now))
+  local was_head = call('LINDEX', mailbox_key(session), 0) == id
   call('LREM', mailbox_key(session), 1, id)
   call('SREM', CANCELS, id)
   call('DEL', prefix .. 'staged:' .. id)
@@ -146,7 +147,7 @@ local function finish_run(id, status, result, terminal, hold)
   keep_session(session)
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end
-  ring_head(session)
+  if was_head then ring_head(session) end
 end
 
 -- A running run goes back to its mailbox's head, where it still is; its attempt may write nothing more.

@@ -1,0 +1,99 @@
+"""A store with one partition, its owner, and the few moves that every protocol test makes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from runtime_core.contracts.frame import Frame, RunIds, encode_frame
+from runtime_core.contracts.run import RunRequest, RunResult, StopReason
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.attempts import Admission, AttemptStore, Refusal
+from runtime_core.store.leases import Lease, LeaseStore
+from runtime_core.store.log import RunLog
+from runtime_core.store.runs import RunStore
+from runtime_core.store.sessions import SessionStore
+
+PARTITION = 0
+
+
+class Store:
+    """All parts of one store over one connection."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.runs = RunStore(redis, 1)
+        self.attempts = AttemptStore(redis)
+        self.leases = LeaseStore(redis)
+        self.log = RunLog(redis)
+        self.sessions = SessionStore(redis, 1)
+        self._nonces = itertools.count()
+
+    async def submit(self, run_id: str, session_id: str = "s", **fields: Any) -> ScopedRunId:
+        request = RunRequest(agent_id="a", session_id=session_id, input_text="hi", run_id=run_id, **fields)
+        return (await self.runs.submit(request)).run
+
+    async def own(self, worker: str = "w1", observed: str = "") -> Lease:
+        owner = f"{worker}#{next(self._nonces)}"
+        lease = await self.leases.acquire(PARTITION, owner, observed_owner=observed)
+        assert lease is not None
+        return lease
+
+    async def take_over(self, lease: Lease, worker: str) -> Lease:
+        """The lease expires and another worker takes the partition."""
+        await self.expire(lease)
+        return await self.own(worker, observed=lease.owner)
+
+    async def expire(self, lease: Lease) -> None:
+        await self.redis.hset(keys.lease(lease.partition), "expires", "1")  # pyright: ignore[reportGeneralTypeIssues]
+
+    async def admit(self, lease: Lease, run: str, nonce: str | None = None) -> Admission | Refusal:
+        nonce = nonce or f"n{next(self._nonces)}"
+        return await self.attempts.admit(lease, ScopedRunId(run), nonce=nonce, config_version=1)
+
+    async def admitted(self, lease: Lease, run: str) -> Admission:
+        admission = await self.admit(lease, run)
+        assert isinstance(admission, Admission), admission
+        return admission
+
+    async def finish(
+        self, admission: Admission, sequence: int, status: StopReason = StopReason.COMPLETED, **kwargs: Any
+    ) -> None:
+        result = RunResult(run_id=admission.run, stop_reason=status)
+        terminal = (sequence, frame(admission, sequence, "run.finished"))
+        await self.attempts.finish(admission, result=result, terminal=terminal, **kwargs)
+
+    async def bells(self) -> list[str]:
+        """Run ids whose doorbell waits, in the order of delivery."""
+        messages = await self.redis.lrange(keys.queue(PARTITION), 0, -1)  # pyright: ignore[reportGeneralTypeIssues]
+        return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
+
+    async def events(self, run: str) -> list[tuple[int, int, str]]:
+        frames = await self.log.read(PARTITION, ScopedRunId(run))
+        return [(frame.sequence, frame.attempt, frame.event) for frame in frames]
+
+
+def frame(admission: Admission, sequence: int, event: str, text: str = "") -> bytes:
+    ids = RunIds(run_id=admission.run, session_id="s", agent_id="a")
+    return encode_frame(
+        Frame(
+            logged=True,
+            sequence=sequence,
+            attempt=admission.attempt,
+            event=event,
+            timestamp_ms=1,
+            ids=ids,
+            config_version=1,
+            payload={"text": text},
+        )
+    )
+
+
+@pytest.fixture
+def store(redis: Redis) -> Store:
+    return Store(redis)

@@ -1,0 +1,243 @@
+"""acquire, renew, release, sweep, repair: who may write, and what happens to runs when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from runtime_core.contracts.run import RunState, StopReason
+from runtime_core.errors import LeaseLost
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.attempts import Refusal, RefusalReason
+from runtime_core.store.connection import connect_sync
+from runtime_core.store.leases import Lease, renew
+from runtime_core.store.sessions import message_entry
+from tests.integration.store.conftest import PARTITION, Store, frame
+
+R1 = ScopedRunId("r1")
+
+
+async def test_a_held_partition_is_not_taken_and_a_repeat_changes_nothing(store: Store) -> None:
+    lease = await store.own("w1")
+    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner=lease.owner) is None
+    assert await store.leases.acquire(PARTITION, lease.owner, observed_owner="") == lease
+
+
+async def test_an_expired_lease_goes_only_to_one_who_observed_its_holder(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.expire(lease)
+    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner="w9#other") is None
+    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner=lease.owner) is not None
+
+
+async def test_fences_grow_with_each_acquisition(store: Store) -> None:
+    fences: list[int] = []
+    for worker in ("w1", "w2", "w1"):
+        lease = await store.own(worker)
+        fences.append(int(lease.fence))
+        await store.leases.release(lease)
+    assert fences == sorted(set(fences))
+
+
+async def test_a_reserved_partition_waits_for_its_member(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.leases.release(lease, reserved_for="w2")
+    assert await store.leases.acquire(PARTITION, "w3#x", observed_owner="") is None
+    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner="") is not None
+
+
+async def test_a_takeover_requeues_what_ran_and_rings_every_head_once_oldest_first(store: Store) -> None:
+    lease = await store.own("w1")
+    for run, session in (("r1", "s1"), ("r2", "s2"), ("r3", "s2"), ("r4", "s3")):
+        await store.submit(run, session)
+    await store.admitted(lease, "r1")
+
+    taken = await store.take_over(lease, "w2")
+
+    assert await store.bells() == ["r1", "r2", "r4"]
+    record = await store.runs.get(R1)
+    assert (record.state, record.crashes, record.interruptions) == (RunState.QUEUED, 1, 0)
+    assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.interrupted")]
+    assert (await store.admitted(taken, "r1")).attempt == 2
+
+
+async def test_a_takeover_from_a_worker_that_still_beats_is_no_crash(store: Store) -> None:
+    await store.leases.heartbeat("w1", {"pid": "1"})
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+    await store.take_over(lease, "w2")
+
+    record = await store.runs.get(R1)
+    assert (record.crashes, record.interruptions) == (0, 1)
+
+
+async def test_a_handover_counts_nothing_against_a_run(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+    await store.leases.release(lease)
+
+    record = await store.runs.get(R1)
+    assert (record.state, record.crashes, record.interruptions, record.handovers) == (RunState.QUEUED, 0, 0, 1)
+    history = await store.redis.lrange("rl:{p0000}:crashes:r1", 0, -1)  # pyright: ignore[reportGeneralTypeIssues]
+    assert [json.loads(entry)["count"] for entry in history] == ["handovers"]
+
+
+async def test_a_run_that_is_interrupted_for_the_fifth_time_becomes_a_dead_letter(store: Store) -> None:
+    await store.submit("r1")
+    await store.submit("r2")
+    await store.leases.heartbeat("w1", {})
+    lease = await store.own("w1")
+    for _ in range(5):
+        await store.admitted(lease, "r1")
+        assert (await store.attempts.repair(lease, R1, (await store.runs.get(R1)).attempt)) is True
+
+    record = await store.runs.get(R1)
+    assert record.status is StopReason.DEAD_LETTER
+    assert record.result is not None
+    assert record.result.error_details is not None
+    assert record.result.error_details.code == "run.dead_letter"
+    await store.admitted(lease, "r2")
+
+
+async def test_a_run_with_a_cancel_pending_ends_at_the_takeover(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+    await store.runs.cancel(R1)
+    await store.take_over(lease, "w2")
+    assert (await store.runs.get(R1)).status is StopReason.CANCELLED
+
+
+async def test_renewal_extends_revives_and_carries_cancels(store: Store, redis_url: str) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+    await store.runs.cancel(R1)
+    await store.expire(lease)
+    client = connect_sync(redis_url)
+    client.script_flush()
+
+    assert await asyncio.to_thread(renew, client, [lease]) == [["r1"]]
+    view = (await store.leases.observe(1)).leases[PARTITION]
+    assert view.expires_ms > 1
+    taken = await store.take_over(lease, "w2")
+    lost, kept = await asyncio.to_thread(renew, client, [lease, taken])
+    assert isinstance(lost, LeaseLost)
+    assert kept == []
+    client.close()
+
+
+Write = Callable[[Store, Lease], Awaitable[object]]
+
+
+@pytest.mark.parametrize("moment", ["queued", "running", "finished"])
+async def test_a_worker_that_lost_its_lease_writes_nothing_more(store: Store, redis_url: str, moment: str) -> None:
+    """Every script that writes for a worker is called with a stale (owner, fence)."""
+    stale = await store.own("w1")
+    await store.submit("r1")
+    admission = await store.admitted(stale, "r1")
+    fresh = await store.take_over(stale, "w2")
+    if moment != "queued":
+        second = await store.admitted(fresh, "r1")
+        if moment == "finished":
+            await store.finish(second, 3)
+    before = {key: await store.redis.dump(key) async for key in store.redis.scan_iter("*")}
+
+    for write in (
+        store.attempts.append(admission, [(3, True, frame(admission, 3, "llm.delta"))]),
+        store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
+        store.finish(admission, 3),
+        store.attempts.free_session(admission),
+        store.leases.sweep(stale, bells_in_hand=0),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+    assert await store.attempts.repair(stale, R1, 2) is False
+    refusal = await store.admit(stale, "r1")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is RefusalReason.FENCED
+    await store.leases.release(stale)
+    client = connect_sync(redis_url)
+    assert isinstance((await asyncio.to_thread(renew, client, [stale]))[0], LeaseLost)
+    client.close()
+
+    assert {key: await store.redis.dump(key) async for key in store.redis.scan_iter("*")} == before
+
+
+async def test_an_expired_lease_that_nobody_took_may_write_but_not_admit(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.submit("r2", "s2")
+    admission = await store.admitted(lease, "r1")
+    await store.expire(lease)
+
+    refusal = await store.admit(lease, "r2")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is RefusalReason.FENCED
+    with pytest.raises(LeaseLost):
+        await store.leases.sweep(lease, bells_in_hand=0)
+    await store.finish(admission, 2)
+    assert (await store.runs.get(R1)).status is StopReason.COMPLETED
+
+
+async def overdue(store: Store) -> None:
+    for session in await store.redis.zrange("rl:{p0000}:ready", 0, -1):
+        await store.redis.zadd("rl:{p0000}:ready", {session: 1})
+
+
+async def test_sweep_rings_a_head_whose_doorbell_was_lost(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.redis.delete(keys.queue(PARTITION))
+
+    await store.leases.sweep(lease, bells_in_hand=0)
+    assert await store.bells() == []  # not overdue yet
+    await overdue(store)
+    await store.leases.sweep(lease, bells_in_hand=1)
+    assert await store.bells() == []  # it may be the one in the worker's hands
+    await store.leases.sweep(lease, bells_in_hand=0)
+    assert await store.bells() == ["r1"]
+    await overdue(store)
+    await store.leases.sweep(lease, bells_in_hand=0)
+    assert await store.bells() == ["r1"]  # it waits in the list
+
+
+async def test_every_ring_of_a_doorbell_has_a_delivery_tag_of_its_own(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.leases.release(lease)
+    first = await store.redis.lindex(keys.queue(PARTITION), 0)  # pyright: ignore[reportGeneralTypeIssues]
+    await store.own("w2")
+    second = await store.redis.lindex(keys.queue(PARTITION), 0)  # pyright: ignore[reportGeneralTypeIssues]
+
+    tags = [json.loads(text or "")["properties"]["delivery_tag"] for text in (first, second)]
+    assert tags == ["r1:1", "r1:2"]
+
+
+async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+
+    assert await store.leases.sweep(lease, bells_in_hand=0) == [("r1", 1)]
+    assert await store.attempts.repair(lease, R1, 7) is False
+    assert await store.attempts.repair(lease, R1, 1) is True
+    assert (await store.runs.get(R1)).interruptions == 1
+    assert await store.bells() == ["r1", "r1"]
+
+
+async def test_members_are_those_that_beat(store: Store) -> None:
+    await store.leases.heartbeat("w1", {"pid": "7"})
+    await store.leases.heartbeat("w2", {"pid": "8"})
+    await store.redis.zadd(keys.WORKERS, {"w2": 1, "long-gone": 1})
+    assert list((await store.leases.observe(1)).members) == ["w1"]
+    await store.leases.heartbeat("w1", {"pid": "7"})
+    assert await store.redis.zscore(keys.WORKERS, "long-gone") is None
+    await store.leases.leave("w1")
+    assert not (await store.leases.observe(1)).members
