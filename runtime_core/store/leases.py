@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.asyncio import Redis
@@ -13,11 +13,13 @@ from redis.exceptions import NoScriptError
 from runtime_core.errors import LeaseLost
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
-from runtime_core.store.scripts import arguments, fenced, run_script, sha, source
+from runtime_core.store.scripts import arguments, fenced, run_script, run_scripts, sha, source
 from runtime_core.store.timing import LEASE_TTL_MS, RESERVATION_MS, WORKER_TTL_MS
 
 #: Seconds that what a worker says of itself, and its place among the members, outlive its last heartbeat.
 _FORGET_WORKER_SECONDS = 60
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +114,19 @@ class LeaseStore:
         if reply[0] != "FENCED":
             fenced(reply, f"release of partition {lease.partition}")
 
-    async def sweep(self, lease: Lease, *, bells_in_hand: int) -> list[tuple[ScopedRunId, int]]:
-        """Ring overdue heads again; return the (run, attempt) that the store believes to be running.
+    async def sweep(self, leases: Mapping[Lease, int]) -> list[list[tuple[ScopedRunId, int]] | LeaseLost]:
+        """Ring overdue heads again, in one round trip for all partitions.
 
-        Raises LeaseLost.
+        ``leases`` gives for each the doorbells that are in the worker's hands. Per lease: the (run, attempt) that the
+        store believes to be running, or LeaseLost.
         """
-        reply = await run_script(self._redis, "sweep", lease.partition, lease.owner, lease.fence, max(0, bells_in_hand))
-        live = fenced(reply, f"sweep of partition {lease.partition}")[1:]
-        return [(ScopedRunId(run), int(attempt)) for run, attempt in zip(live[::2], live[1::2], strict=True)]
+        calls = [(lease.partition, (lease.owner, lease.fence, in_hand)) for lease, in_hand in leases.items()]
+        replies = await run_scripts(self._redis, "sweep", calls)
+        return [_checked(lease, "sweep", reply, _swept) for lease, reply in zip(leases, replies, strict=True)]
+
+
+def _swept(live: list[str]) -> list[tuple[ScopedRunId, int]]:
+    return [(ScopedRunId(run), int(attempt)) for run, attempt in zip(live[::2], live[1::2], strict=True)]
 
 
 def _lease_view(partition: int, values: list[str | None]) -> LeaseView:
@@ -143,7 +150,7 @@ def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId
     if any(isinstance(reply, NoScriptError) for reply in replies):
         client.script_load(source("renew"))
         replies = _send_renewals(client, leases)
-    return [_renewed(lease, reply) for lease, reply in zip(leases, replies, strict=True)]
+    return [_checked(lease, "renewal", reply, _renewed) for lease, reply in zip(leases, replies, strict=True)]
 
 
 def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
@@ -154,10 +161,14 @@ def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-def _renewed(lease: Lease, reply: Any) -> list[ScopedRunId] | LeaseLost:
+def _renewed(cancels: list[str]) -> list[ScopedRunId]:
+    return [ScopedRunId(run) for run in cancels]
+
+
+def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[str]], Parsed]) -> Parsed | LeaseLost:
     if isinstance(reply, Exception):
         raise reply
     try:
-        return [ScopedRunId(run) for run in fenced(reply, f"renewal of partition {lease.partition}")[1:]]
+        return parse(fenced(reply, f"{what} of partition {lease.partition}")[1:])
     except LeaseLost as lost:
         return lost

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import Frame, RunIds, encode_frame
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
+from runtime_core.errors import LeaseLost
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, AttemptStore, Refusal
@@ -26,7 +27,7 @@ class Store:
     """All parts of one store over one connection."""
 
     def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+        self.redis: Any = redis
         self.runs = RunStore(redis, 1)
         self.attempts = AttemptStore(redis)
         self.leases = LeaseStore(redis)
@@ -50,7 +51,13 @@ class Store:
         return await self.own(worker, observed=lease.owner)
 
     async def expire(self, lease: Lease) -> None:
-        await self.redis.hset(keys.lease(lease.partition), "expires", "1")  # pyright: ignore[reportGeneralTypeIssues]
+        await self.redis.hset(keys.lease(lease.partition), "expires", "1")
+
+    async def sweep(self, lease: Lease, in_hand: int = 0) -> list[tuple[ScopedRunId, int]]:
+        (swept,) = await self.leases.sweep({lease: in_hand})
+        if isinstance(swept, LeaseLost):
+            raise swept
+        return swept
 
     async def admit(self, lease: Lease, run: str, nonce: str | None = None) -> Admission | Refusal:
         nonce = nonce or f"n{next(self._nonces)}"
@@ -70,7 +77,7 @@ class Store:
 
     async def bells(self) -> list[str]:
         """Run ids whose doorbell waits, in the order of delivery."""
-        messages = await self.redis.lrange(keys.queue(PARTITION), 0, -1)  # pyright: ignore[reportGeneralTypeIssues]
+        messages = await self.redis.lrange(keys.queue(PARTITION), 0, -1)
         return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
 
     async def events(self, run: str) -> list[tuple[int, int, str]]:

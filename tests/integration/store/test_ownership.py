@@ -84,7 +84,7 @@ async def test_a_handover_counts_nothing_against_a_run(store: Store) -> None:
 
     record = await store.runs.get(R1)
     assert (record.state, record.crashes, record.interruptions, record.handovers) == (RunState.QUEUED, 0, 0, 1)
-    history = await store.redis.lrange("rl:{p0000}:crashes:r1", 0, -1)  # pyright: ignore[reportGeneralTypeIssues]
+    history = await store.redis.lrange("rl:{p0000}:crashes:r1", 0, -1)
     assert [json.loads(entry)["count"] for entry in history] == ["handovers"]
 
 
@@ -154,7 +154,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(store: Store, re
         store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
         store.finish(admission, 3),
         store.attempts.free_session(admission),
-        store.leases.sweep(stale, bells_in_hand=0),
+        store.sweep(stale),
     ):
         with pytest.raises(LeaseLost):
             await write
@@ -181,7 +181,7 @@ async def test_an_expired_lease_that_nobody_took_may_write_but_not_admit(store: 
     assert isinstance(refusal, Refusal)
     assert refusal.reason is RefusalReason.FENCED
     with pytest.raises(LeaseLost):
-        await store.leases.sweep(lease, bells_in_hand=0)
+        await store.sweep(lease, in_hand=0)
     await store.finish(admission, 2)
     assert (await store.runs.get(R1)).status is StopReason.COMPLETED
 
@@ -196,15 +196,15 @@ async def test_sweep_rings_a_head_whose_doorbell_was_lost(store: Store) -> None:
     await store.submit("r1")
     await store.redis.delete(keys.queue(PARTITION))
 
-    await store.leases.sweep(lease, bells_in_hand=0)
+    await store.sweep(lease, in_hand=0)
     assert await store.bells() == []  # not overdue yet
     await overdue(store)
-    await store.leases.sweep(lease, bells_in_hand=1)
+    await store.sweep(lease, in_hand=1)
     assert await store.bells() == []  # it may be the one in the worker's hands
-    await store.leases.sweep(lease, bells_in_hand=0)
+    await store.sweep(lease, in_hand=0)
     assert await store.bells() == ["r1"]
     await overdue(store)
-    await store.leases.sweep(lease, bells_in_hand=0)
+    await store.sweep(lease, in_hand=0)
     assert await store.bells() == ["r1"]  # it waits in the list
 
 
@@ -212,9 +212,9 @@ async def test_every_ring_of_a_doorbell_has_a_delivery_tag_of_its_own(store: Sto
     lease = await store.own("w1")
     await store.submit("r1")
     await store.leases.release(lease)
-    first = await store.redis.lindex(keys.queue(PARTITION), 0)  # pyright: ignore[reportGeneralTypeIssues]
+    first = await store.redis.lindex(keys.queue(PARTITION), 0)
     await store.own("w2")
-    second = await store.redis.lindex(keys.queue(PARTITION), 0)  # pyright: ignore[reportGeneralTypeIssues]
+    second = await store.redis.lindex(keys.queue(PARTITION), 0)
 
     tags = [json.loads(text or "")["properties"]["delivery_tag"] for text in (first, second)]
     assert tags == ["r1:1", "r1:2"]
@@ -225,7 +225,7 @@ async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: S
     await store.submit("r1")
     await store.admitted(lease, "r1")
 
-    assert await store.leases.sweep(lease, bells_in_hand=0) == [("r1", 1)]
+    assert await store.sweep(lease, in_hand=0) == [("r1", 1)]
     assert await store.attempts.repair(lease, R1, 7) is False
     assert await store.attempts.repair(lease, R1, 1) is True
     assert (await store.runs.get(R1)).interruptions == 1

@@ -75,7 +75,7 @@ async def test_submit_many_gives_one_outcome_per_item_and_keeps_their_order(stor
     assert isinstance(taken, RunConflict)
     assert isinstance(with_deps, InvalidInputError)
     assert isinstance(last, Submitted)
-    assert await store.redis.lrange("rl:{p0000}:mailbox:default/s", 0, -1) == ["m1", "m4"]  # pyright: ignore[reportGeneralTypeIssues]
+    assert await store.redis.lrange("rl:{p0000}:mailbox:default/s", 0, -1) == ["m1", "m4"]
 
 
 async def test_a_request_that_json_cannot_hold_is_refused(store: Store) -> None:
