@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
-def near_match(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like ``name``, or None when none is similar (difflib ratio below 0.6)."""
-    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+def near_match(name: str, candidates: Iterable[str], *, similarity: float = 0.6) -> str | None:
+    """The candidate most like ``name``, or None when none is similar (difflib ratio below ``similarity``)."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=similarity)
     return matches[0] if matches else None
 
 

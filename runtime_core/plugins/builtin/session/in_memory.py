@@ -1,0 +1,81 @@
+"""Sessions in the memory of this process: gone with it, seen by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.plugins.typed_config import TypedConfig
+
+
+@dataclass
+class _Session:
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    artifacts: list[SessionArtifact] = field(default_factory=list[SessionArtifact])
+
+
+class InMemorySession(TypedConfig):
+    """A SessionManager (see plugins/protocols.py). The mapping that ``session`` yields is the state itself."""
+
+    shared_between_processes = False
+
+    class Config(BaseModel):
+        pass
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__(config)
+        self._sessions: dict[str, _Session] = {}
+        #: Lock of each session that somebody holds or waits for, with how many they are.
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncGenerator[dict[str, Any]]:
+        lock, users = self._locks.get(session_id, (asyncio.Lock(), 0))
+        self._locks[session_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield self._session(session_id).state
+        finally:
+            lock, users = self._locks.pop(session_id)
+            if users > 1:
+                self._locks[session_id] = (lock, users - 1)
+
+    async def get_state(self, session_id: str) -> dict[str, Any]:
+        return self._session(session_id).state
+
+    async def set_state(self, session_id: str, state: dict[str, Any]) -> None:
+        self._session(session_id).state = state
+
+    async def append_message(self, session_id: str, message: dict[str, Any]) -> None:
+        self._session(session_id).messages.append(dict(message))
+
+    async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
+        return [dict(message) for message in self._peek(session_id).messages]
+
+    async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
+        self._session(session_id).artifacts.append(artifact)
+
+    async def list_artifacts(self, session_id: str) -> list[SessionArtifact]:
+        return list(self._peek(session_id).artifacts)
+
+    async def delete_session(self, session_id: str) -> None:
+        self._sessions.pop(session_id, None)
+
+    async def list_sessions(self) -> list[str]:
+        return list(self._sessions)
+
+    async def close(self) -> None:
+        self._sessions.clear()
+
+    def _session(self, session_id: str) -> _Session:
+        return self._sessions.setdefault(session_id, _Session())
+
+    def _peek(self, session_id: str) -> _Session:
+        return self._sessions.get(session_id) or _Session()

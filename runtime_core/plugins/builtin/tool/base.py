@@ -1,0 +1,48 @@
+"""What the builtin tools have in common: parameters as a pydantic model, and the JSON schema that follows from it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from runtime_core.contracts.tool import ToolExecutionSpec
+from runtime_core.plugins.function_tool import check_params
+from runtime_core.plugins.typed_config import TypedConfig
+
+
+class Parameters(BaseModel):
+    """Base of a tool's parameters. An unknown name is refused with a near match: the model can then correct itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+ParametersT = TypeVar("ParametersT", bound=Parameters)
+
+
+class NoConfig(BaseModel):
+    pass
+
+
+class BuiltinTool(TypedConfig, Generic[ParametersT]):
+    """A tool with a name, a description for the model, and ``Parameters``; a subclass adds ``invoke``."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    Parameters: ClassVar[type[Parameters]]
+    Config = NoConfig
+    #: Calling it twice does no harm: none of these tools changes anything.
+    durable_idempotent: ClassVar[bool] = True
+
+    def check(self, params: Any) -> ParametersT:
+        """``params`` as the model wrote them → checked; raises ToolValidationError."""
+        return cast(ParametersT, check_params(self.Parameters, params, tool=self.name))
+
+    def schema(self) -> dict[str, Any]:
+        return self.Parameters.model_json_schema()
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "description": self.description, "parameters": self.schema()}
+
+    def execution_spec(self) -> ToolExecutionSpec:
+        return ToolExecutionSpec(concurrency_safe=True, side_effects="none")
