@@ -6,7 +6,7 @@ the record are the truth. So a loss of messages costs latency (at most SILENCE_S
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from producer.ordering import StreamCursor, Verdict
@@ -40,7 +40,7 @@ class Relay:
         self._subscriptions = subscriptions
         self._reader = reader
 
-    async def follow(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncIterator[Frame]:
+    async def follow(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[Frame, None]:
         """Frames of ``run`` behind the sequence ``after``, up to and including its terminal frame.
 
         1. Logged frames come in order, each once; where the log no longer holds them a ``stream.gap`` frame comes.
@@ -63,7 +63,7 @@ class Relay:
                 async for frame in self._live(subscription, cursor):
                     yield frame
 
-    async def _catch_up(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncIterator[Frame]:
+    async def _catch_up(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncGenerator[Frame, None]:
         """Everything that the log holds behind the cursor."""
         while not cursor.finished:
             page = await self._reader.read_log(partition, run, cursor.position, PAGE)
@@ -73,7 +73,9 @@ class Relay:
             if len(page) < PAGE:
                 return
 
-    async def _look_at_record(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncIterator[Frame]:
+    async def _look_at_record(
+        self, partition: int, run: ScopedRunId, cursor: StreamCursor
+    ) -> AsyncGenerator[Frame, None]:
         """The log had nothing new: is there anything left to wait for?"""
         record = await self._reader.read_record(run)
         if record.state is not RunState.FINISHED:
@@ -92,7 +94,7 @@ class Relay:
                 yield frame
         cursor.finished = True
 
-    async def _live(self, subscription: Subscription, cursor: StreamCursor) -> AsyncIterator[Frame]:
+    async def _live(self, subscription: Subscription, cursor: StreamCursor) -> AsyncGenerator[Frame, None]:
         """Frames as they arrive, until there is a reason to read the log."""
         while not cursor.finished:
             message = await subscription.receive(SILENCE_S)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 from redis.asyncio.client import PubSub
@@ -97,7 +97,7 @@ class _Topic:
 class Subscriptions:
     """The readers of one pub/sub connection. Use it from the event loop that made it."""
 
-    _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Subscriptions]] = WeakKeyDictionary()
+    _shared: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Subscriptions]]] = WeakKeyDictionary()
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -108,27 +108,24 @@ class Subscriptions:
         self._users = 0
 
     @classmethod
-    @asynccontextmanager
-    async def shared(cls, url: str) -> AsyncIterator[Subscriptions]:
-        """The one instance of this event loop for ``url``; the last user to leave closes it."""
+    def shared(cls, url: str) -> Subscriptions:
+        """The one instance of this event loop for ``url``. Whoever calls this calls ``release`` later."""
         by_url = cls._shared.setdefault(asyncio.get_running_loop(), {})
-        subscriptions = by_url.get(url)
-        if subscriptions is None:
-            subscriptions = by_url[url] = cls(url)
+        subscriptions = by_url.setdefault(url, cls(url))
         subscriptions._users += 1
-        try:
-            yield subscriptions
-        finally:
-            subscriptions._users -= 1
-            if not subscriptions._users:
-                if by_url.get(url) is subscriptions:
-                    del by_url[url]
-                await subscriptions.aclose()
+        return subscriptions
+
+    async def release(self) -> None:
+        """Give a shared instance back; the last to do so closes the connection."""
+        self._users -= 1
+        if not self._users:
+            del self._shared[asyncio.get_running_loop()][self._url]
+            await self.aclose()
 
     @asynccontextmanager
     async def join(
         self, channel: str, *, pattern: bool = False, confirm_within: float, limit: int = BUFFER_MESSAGES
-    ) -> AsyncIterator[Subscription]:
+    ) -> AsyncGenerator[Subscription]:
         """Read ``channel`` (a glob if ``pattern``) for the length of the context.
 
         The context is entered when the server has confirmed the subscription, or after ``confirm_within`` seconds
@@ -170,6 +167,9 @@ class Subscriptions:
                     assert pubsub.connection is not None
                     # redis-py would connect again by itself and hide that messages were missed meanwhile.
                     pubsub.connection.retry = Retry(NoBackoff(), 0)
+                    # With a socket timeout redis-py sends inside asyncio.wait_for, which on Python 3.11 can swallow
+                    # the cancellation that ends this task. Silence is noticed by the ping instead.
+                    pubsub.connection.socket_timeout = None
                     pause = RECONNECT_FIRST_S
                     await self._attend(pubsub)
             except* (RedisError, OSError):

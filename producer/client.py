@@ -1,0 +1,220 @@
+"""AsyncClient: submit runs to the fleet, follow them, get their results.
+
+Needs redis and pydantic only. The verbs are those of the in-process Runtime, and what a run needs on a fleet besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack
+
+from producer.connection import READ_PATIENCE_S, StoreConnection
+from producer.handle import RunHandle
+from producer.requests import RequestFields, as_request
+from producer.subscriptions import Signal
+from runtime_core.contracts.frame import Frame, decode_frame
+from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunRequest, RunResult
+from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
+from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
+from runtime_core.events.projection import chunk_from_frame, projects
+from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, scoped_run_id, split_run_id
+from runtime_core.store import keys
+from runtime_core.store.runs import CancelOutcome
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: Runs per round trip of submit_many: some hundred kilobytes.
+SUBMIT_BATCH = 500
+
+
+class AsyncClient:
+    """A tenant's view of the runs of one store. Use it from one event loop; close it, or use it as a context manager.
+
+    1. A run that ``submit`` returned finishes exactly once, whether or not this client lives on.
+    2. Everything that waits (stream, result, run, …) outlasts a short absence of Redis. To leave it
+       leaves the run alone.
+    3. Every failure is a RunlaneError with a hint; an unreachable Redis is named without its password.
+
+    ``partitions`` is needed only to insist on a number: by default the store says it, and a new store gets 64.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, tenant: str = DEFAULT_TENANT, partitions: int | None = None) -> None:
+        self.tenant = check_name("tenant", tenant)
+        self._store = StoreConnection(url, partitions)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. Runs go on."""
+        await self._store.aclose()
+
+    async def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> RunHandle:
+        """Accept a run; one round trip after the client's first use.
+
+        The same run id again returns the same run. Raises RunConflict if that id has another body or session, and
+        InvalidInputError if the request is wrong or holds ``deps`` or ``output_type``, which stay in a process.
+        """
+        request = as_request(request, **fields)
+        runs = await self._store.runs()
+        submitted = await self._store.call(lambda: runs.submit(request, tenant=self.tenant))
+        return self._handle(request, submitted.created)
+
+    async def submit_many(self, requests: Sequence[RunRequest]) -> list[RunHandle | RunlaneError]:
+        """Accept many runs in order, in few round trips: for each request its handle, or why it was refused."""
+        runs = await self._store.runs()
+        outcomes: list[RunHandle | RunlaneError] = []
+        for start in range(0, len(requests), SUBMIT_BATCH):
+            batch = requests[start : start + SUBMIT_BATCH]
+            try:
+                answers = await self._store.call(lambda batch=batch: runs.submit_many(batch, tenant=self.tenant))
+            except RunlaneError as error:
+                answers = [error] * len(batch)
+            outcomes.extend(
+                answer if isinstance(answer, RunlaneError) else self._handle(request, answer.created)
+                for request, answer in zip(batch, answers, strict=True)
+            )
+        return outcomes
+
+    def handle(self, run_id: str) -> RunHandle:
+        """A handle of a run that exists already, for example from another process."""
+        return RunHandle(self, check_name("run id", run_id))
+
+    async def run(
+        self, request: RunRequest | None = None, *, timeout: float | None = None, **fields: Unpack[RequestFields]
+    ) -> Any:
+        """Submit, wait, and return the final output.
+
+        Raises RunFailedError with the code of the run's error if it failed or was given up on (dead letter); every
+        other end is an answer. ``timeout`` as in ``result``.
+        """
+        result = await self.run_detailed(request, timeout=timeout, **fields)
+        if result.stop_reason not in RAISING_STOP_REASONS:
+            return result.final_output
+        details = result.error_details
+        raise RunFailedError(
+            details.message if details else f"run {result.run_id} ended as {result.stop_reason}",
+            code=details.code if details else RunlaneError.code,
+            details=details,
+            hint=details.hint if details else None,
+            run_id=result.run_id,
+        )
+
+    async def run_detailed(
+        self, request: RunRequest | None = None, *, timeout: float | None = None, **fields: Unpack[RequestFields]
+    ) -> RunResult:
+        """Submit, wait, and return the result, of a failed run too."""
+        handle = await self.submit(request, **fields)
+        return await handle.result(timeout=timeout)
+
+    async def run_stream(
+        self,
+        request: RunRequest | None = None,
+        *,
+        on_disconnect: Literal["continue", "cancel"] = "continue",
+        **fields: Unpack[RequestFields],
+    ) -> AsyncGenerator[RunStreamChunk, None]:
+        """Submit and follow. To leave the iterator leaves the run alone; ``on_disconnect="cancel"`` cancels it."""
+        if on_disconnect not in ("continue", "cancel"):
+            raise InvalidInputError(f"on_disconnect is {on_disconnect!r}", hint='use "continue" or "cancel"')
+        handle = await self.submit(request, **fields)
+        finished = False
+        try:
+            async with aclosing(handle.stream()) as chunks:
+                async for chunk in chunks:
+                    finished = chunk.kind is RunStreamChunkKind.RUN_FINISHED
+                    yield chunk
+        finally:
+            if on_disconnect == "cancel" and not finished:
+                await asyncio.shield(handle.cancel())
+
+    async def stream(self, run_id: str, *, after: int = 0) -> AsyncGenerator[RunStreamChunk, None]:
+        """The chunks of a run behind sequence ``after`` (0: from the start), in order, until ``run.finished``.
+
+        Sequences are dense; where the log no longer goes back far enough a ``stream.gap`` chunk {from, to} says so.
+        Raises RunNotFound.
+        """
+        if after < 0:
+            raise InvalidInputError(f"after is {after}", hint="it is the sequence of the last chunk you hold, or 0")
+        async with aclosing(self._follow(run_id, after)) as frames:
+            async for frame in frames:
+                if frame.logged and projects(frame.event):
+                    yield chunk_from_frame(frame)
+
+    async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
+        """The result of a run: at once if it has finished, else when its terminal chunk comes.
+
+        Raises RunNotFound, and TimeoutError after ``timeout`` seconds; the run goes on then.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._result(run_id)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"run {run_id} has not finished within {timeout} s; it goes on: ask again, or cancel it"
+            ) from error
+
+    async def get(self, run_id: str) -> RunRecord:
+        """What the store says of a run now. Raises RunNotFound."""
+        return await self._store.read_record(self._scoped(run_id))
+
+    async def cancel(self, run_id: str) -> CancelOutcome:
+        """Cancel a run wherever it is; says what that met. Raises RunNotFound."""
+        run, runs = self._scoped(run_id), await self._store.runs()
+        return await self._store.call(lambda: runs.cancel(run))
+
+    async def events(self, run_id: str = "*") -> AsyncGenerator[Frame, None]:
+        """The raw bus: every event of one run from start to end, or of all runs of the tenant (``"*"``) for ever.
+
+        Events that are not chunks (``frame.logged`` is false) are live only. With ``"*"`` nothing is replayed, and a
+        reader that lags or loses its connection misses events.
+        """
+        if run_id != "*":
+            async with aclosing(self._follow(run_id, 0)) as frames:
+                async for frame in frames:
+                    yield frame
+            return
+        pattern = keys.ALL_EVENTS_PATTERN
+        async with self._store.subscriptions.join(pattern, pattern=True, confirm_within=READ_PATIENCE_S) as reader:
+            while True:
+                message = await reader.receive(timeout=None)
+                if isinstance(message, Signal):
+                    continue
+                run = message.channel.partition(":events:")[2]
+                if split_run_id(run)[0] == self.tenant:
+                    yield decode_frame(message.data)
+
+    async def _follow(self, run_id: str, after: int) -> AsyncGenerator[Frame, None]:
+        run, runs = self._scoped(run_id), await self._store.runs()
+        partition = await self._store.call(lambda: runs.locate(run), patience=READ_PATIENCE_S)
+        async with aclosing(self._store.relay.follow(partition, run, after)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def _result(self, run_id: str) -> RunResult:
+        record = await self.get(run_id)
+        if record.result is not None:
+            return record.result
+        follow = self._store.relay.follow(record.partition, self._scoped(run_id), record.sequence)
+        async with aclosing(follow) as frames:
+            async for frame in frames:
+                if frame.terminal:
+                    return RunResult.model_validate(frame.payload["result"])
+        # The stream had ended before this reader came: between the two reads.
+        record = await self.get(run_id)
+        if record.result is None:
+            raise RunlaneError(f"run {run_id} has finished as {record.status} without a result", run_id=run_id)
+        return record.result
+
+    def _handle(self, request: RunRequest, created: bool) -> RunHandle:
+        return RunHandle(self, request.run_id, session_id=request.session_id, created=created)
+
+    def _scoped(self, run_id: str) -> ScopedRunId:
+        return scoped_run_id(self.tenant, check_name("run id", run_id))

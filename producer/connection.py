@@ -1,0 +1,96 @@
+"""The client's connection to the store: opened at first use, patient while Redis is away for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.exceptions import AuthenticationError, RedisError
+
+from producer.relay import Relay
+from producer.subscriptions import Subscriptions
+from runtime_core.contracts.frame import Frame
+from runtime_core.contracts.run import RunRecord
+from runtime_core.errors import RunlaneError
+from runtime_core.ids import ScopedRunId
+from runtime_core.store.connection import RETRYABLE, connect, redacted_url
+from runtime_core.store.log import RunLog
+from runtime_core.store.meta import open_store
+from runtime_core.store.runs import RunStore
+
+#: Seconds that a read outlasts an outage of Redis; a restart with a large append-only file takes about that long.
+READ_PATIENCE_S = 30.0
+#: Seconds between two attempts of a read, beyond redis-py's own quick retries.
+READ_RETRY_PAUSE_S = 0.5
+
+T = TypeVar("T")
+
+
+class StoreConnection:
+    """One Redis client, the stores over it, and a share of the event loop's pub/sub connection."""
+
+    def __init__(self, url: str, partitions: int | None) -> None:
+        self.url = url
+        self._redis = connect(url)
+        self._partitions = partitions
+        self._runs: RunStore | None = None
+        self._log = RunLog(self._redis)
+        self._opening = asyncio.Lock()
+        self._subscriptions: Subscriptions | None = None
+
+    async def runs(self) -> RunStore:
+        """The run store; the first call checks that this is a store of ours, with the same partitions."""
+        async with self._opening:
+            if self._runs is None:
+                partitions = await self.call(lambda: open_store(self._redis, self._partitions))
+                self._runs = RunStore(self._redis, partitions)
+            return self._runs
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions.shared(self.url)
+        return self._subscriptions
+
+    @property
+    def relay(self) -> Relay:
+        return Relay(self.subscriptions, self)
+
+    async def call(self, operation: Callable[[], Awaitable[T]], *, patience: float = 0.0) -> T:
+        """The result of ``operation``, repeated for ``patience`` seconds while Redis cannot be reached.
+
+        Raises RunlaneError, with the address but without the password, when Redis stays away or refuses.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return await operation()
+            except RETRYABLE as error:
+                if isinstance(error, AuthenticationError) or time.monotonic() >= deadline:
+                    raise self._unreachable(error) from error
+            except RedisError as error:
+                raise RunlaneError(f"Redis at {redacted_url(self.url)} refused: {error}") from error
+            await asyncio.sleep(READ_RETRY_PAUSE_S)
+
+    async def read_log(self, partition: int, run: ScopedRunId, after: int, count: int) -> list[Frame]:
+        return await self.call(
+            lambda: self._log.read(partition, run, after=after, count=count), patience=READ_PATIENCE_S
+        )
+
+    async def read_record(self, run: ScopedRunId) -> RunRecord:
+        runs = await self.runs()
+        return await self.call(lambda: runs.get(run), patience=READ_PATIENCE_S)
+
+    async def aclose(self) -> None:
+        if self._subscriptions is not None:
+            subscriptions, self._subscriptions = self._subscriptions, None
+            await subscriptions.release()
+        await self._redis.aclose()
+
+    def _unreachable(self, error: Exception) -> RunlaneError:
+        return RunlaneError(
+            f"Redis at {redacted_url(self.url)} cannot be reached: {error}",
+            hint="is it running? `runlane up` starts one; RUNLANE_REDIS_URL or --redis-url name another",
+        )

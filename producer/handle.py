@@ -1,0 +1,46 @@
+"""RunHandle: one run, as the client that submitted it or found it again holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from runtime_core.contracts.run import RunRecord, RunResult
+from runtime_core.contracts.stream import RunStreamChunk
+from runtime_core.store.runs import CancelOutcome
+
+if TYPE_CHECKING:
+    from producer.client import AsyncClient
+
+
+class RunHandle:
+    """A run on the fleet. It goes on whether or not anybody holds a handle."""
+
+    def __init__(
+        self, client: AsyncClient, run_id: str, *, session_id: str | None = None, created: bool | None = None
+    ) -> None:
+        self._client = client
+        self.run_id = run_id
+        #: None if the handle was made from a run id alone.
+        self.session_id = session_id
+        #: False if the same run had been submitted before; None if the handle was made from a run id alone.
+        self.created = created
+
+    def __repr__(self) -> str:
+        return f"RunHandle(run_id={self.run_id!r}, session_id={self.session_id!r})"
+
+    def stream(self, after: int = 0) -> AsyncGenerator[RunStreamChunk, None]:
+        """Its chunks behind sequence ``after``; see AsyncClient.stream."""
+        return self._client.stream(self.run_id, after=after)
+
+    async def result(self, timeout: float | None = None) -> RunResult:
+        """Its result, as soon as it has one; see AsyncClient.result."""
+        return await self._client.result(self.run_id, timeout=timeout)
+
+    async def get(self) -> RunRecord:
+        """What the store says of it now."""
+        return await self._client.get(self.run_id)
+
+    async def cancel(self) -> CancelOutcome:
+        """Cancel it wherever it is."""
+        return await self._client.cancel(self.run_id)

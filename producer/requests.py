@@ -1,0 +1,54 @@
+"""From what callers pass to a valid RunRequest."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, Unpack
+
+from pydantic import BaseModel, ValidationError
+
+from runtime_core.contracts.run import RunBudget, RunRequest
+from runtime_core.errors import InvalidInputError
+
+
+class RequestFields(TypedDict, total=False):
+    """The fields of a RunRequest as keywords; agent_id, session_id and input_text are required."""
+
+    agent_id: str
+    session_id: str
+    input_text: str
+    run_id: str
+    parent_run_id: str | None
+    metadata: dict[str, Any]
+    context_hints: dict[str, Any]
+    budget: RunBudget | None
+    deps: Any
+    output_type: type[BaseModel] | None
+    durable: bool
+    resume_from_checkpoint: str | None
+    stream: bool
+
+
+def as_request(request: RunRequest | None, **fields: Unpack[RequestFields]) -> RunRequest:
+    """``request`` itself, or one made of keywords. Raises InvalidInputError that names every wrong field."""
+    if request is not None:
+        if fields:
+            raise InvalidInputError(
+                f"a request and {', '.join(fields)} were both given", hint="pass a RunRequest or its fields, not both"
+            )
+        return request
+    try:
+        return RunRequest(**fields)  # pyright: ignore[reportCallIssue]  # pydantic says which fields are missing
+    except ValidationError as error:
+        raise invalid_request(error) from error
+
+
+def invalid_request(error: ValidationError) -> InvalidInputError:
+    """pydantic's findings as one error of ours: ``session_id: Field required; …``."""
+    problems = [
+        f"{'.'.join(map(str, item['loc']))}: {item['msg']}" if item["loc"] else item["msg"]
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return InvalidInputError(
+        f"the run request is not valid: {'; '.join(problems)}",
+        hint="a request needs agent_id, session_id and input_text",
+    )
