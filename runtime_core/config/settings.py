@@ -26,7 +26,7 @@ PREFIX = "RUNLANE_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
-_USER_INFO = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
+_USER_INFO = re.compile(r"(?<=://)([^/@:]*):.*@")
 _QUERY_PASSWORD = re.compile(r"([?&](?:sentinel_)?password=)[^&]*")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from runtime_core.contracts.session import SessionArtifact
+from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
 
 
@@ -32,20 +32,12 @@ class InMemorySession(TypedConfig):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         super().__init__(config)
         self._sessions: dict[str, _Session] = {}
-        #: Lock of each session that somebody holds or waits for, with how many they are.
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._exclusion = SessionExclusion()
 
     @asynccontextmanager
     async def session(self, session_id: str) -> AsyncGenerator[dict[str, Any]]:
-        lock, users = self._locks.get(session_id, (asyncio.Lock(), 0))
-        self._locks[session_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield self._session(session_id).state
-        finally:
-            lock, users = self._locks.pop(session_id)
-            if users > 1:
-                self._locks[session_id] = (lock, users - 1)
+        async with self._exclusion.hold(session_id):
+            yield self._session(session_id).state
 
     async def get_state(self, session_id: str) -> dict[str, Any]:
         return self._session(session_id).state

@@ -1,0 +1,141 @@
+"""Sessions in the store: every worker sees them, and a run changes them once, when it finishes.
+
+An attempt on a worker does not write here: what it writes is staged with its run, under its fence, and applied when
+the run finishes. It sees its own staged writes merged with what is stored. Anything else writes at once, and is refused
+while the session has an unfinished run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from redis.asyncio import Redis
+
+from runtime_core.contracts.context import RunScope, current_scope
+from runtime_core.contracts.session import SessionArtifact, SessionWriter
+from runtime_core.ids import SessionKey, split_session_key
+from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
+from runtime_core.plugins.typed_config import TypedConfig
+from runtime_core.store.connection import connect
+from runtime_core.store.meta import open_store
+from runtime_core.store.sessions import (
+    SessionStore,
+    artifact_entry,
+    merge_artifacts,
+    merge_messages,
+    merge_state,
+    message_entry,
+    state_entries,
+)
+
+#: The session that this task has entered: what a run stages belongs to its own session and to no other.
+_entered: ContextVar[SessionKey | None] = ContextVar("runlane_entered_session", default=None)
+
+
+class RedisSession(TypedConfig):
+    """A SessionManager (see plugins/protocols.py) over SessionStore. Connects when it is first used.
+
+    On the fleet the mailbox keeps a session's runs apart; ``session`` excludes only other tasks of this process.
+    Sessions belong to the tenant of the run's scope, outside a run to the tenant ``default``.
+    """
+
+    shared_between_processes = True
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        #: None for the store of this process, ``RUNLANE_REDIS_URL``.
+        redis_url: str | None = None
+
+    cfg: Config
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__(config)
+        self._exclusion = SessionExclusion()
+        self._opening = asyncio.Lock()
+        self._redis: Redis | None = None
+        self._opened: SessionStore | None = None
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncGenerator[dict[str, Any]]:
+        key = _scope().session_key(session_id)
+        async with self._exclusion.hold(key):
+            token = _entered.set(key)
+            try:
+                yield await self.get_state(session_id)
+            finally:
+                _entered.reset(token)
+
+    async def get_state(self, session_id: str) -> dict[str, Any]:
+        key = _scope().session_key(session_id)
+        return merge_state(await (await self._store()).state(key), _staged(key))
+
+    async def set_state(self, session_id: str, state: dict[str, Any]) -> None:
+        await self._write(session_id, state_entries(await self.get_state(session_id), state))
+
+    async def append_message(self, session_id: str, message: dict[str, Any]) -> None:
+        await self._write(session_id, [message_entry(message)])
+
+    async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
+        key = _scope().session_key(session_id)
+        return merge_messages(await (await self._store()).messages(key), _staged(key))
+
+    async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
+        await self._write(session_id, [artifact_entry(artifact)])
+
+    async def list_artifacts(self, session_id: str) -> list[SessionArtifact]:
+        key = _scope().session_key(session_id)
+        return merge_artifacts(await (await self._store()).artifacts(key), _staged(key))
+
+    async def delete_session(self, session_id: str) -> None:
+        await (await self._store()).delete(_scope().session_key(session_id))
+
+    async def list_sessions(self) -> list[str]:
+        return [split_session_key(key)[1] for key in await (await self._store()).known(_scope().tenant)]
+
+    async def close(self) -> None:
+        redis, self._redis, self._opened = self._redis, None, None
+        if redis is not None:
+            await redis.aclose()
+
+    async def _write(self, session_id: str, entries: list[list[str]]) -> None:
+        if not entries:
+            return
+        key = _scope().session_key(session_id)
+        writer = _writer(key)
+        if writer is None:
+            await (await self._store()).edit(key, entries)
+        else:
+            await writer.stage(entries)
+
+    async def _store(self) -> SessionStore:
+        async with self._opening:
+            if self._opened is None:
+                self._redis = self._redis or connect(self.cfg.redis_url or _store_url())
+                self._opened = SessionStore(self._redis, await open_store(self._redis, None))
+            return self._opened
+
+
+def _scope() -> RunScope:
+    return current_scope.get(RunScope())
+
+
+def _writer(key: SessionKey) -> SessionWriter | None:
+    return _scope().writer if _entered.get() == key else None
+
+
+def _staged(key: SessionKey) -> list[list[str]]:
+    writer = _writer(key)
+    return [] if writer is None else writer.staged
+
+
+def _store_url() -> str:
+    # Here, for a process that gives the URL in the agents file needs no settings.
+    from runtime_core.config.settings import Settings
+
+    return Settings().redis_url
