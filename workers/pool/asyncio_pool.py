@@ -9,14 +9,14 @@ How a body ends decides what Celery reports, once:
 | how it ended | reported |
 |---|---|
 | the tracer returned | its success or failure, also if a cancellation came too late or the body handled it |
-| hard time limit | ``on_timeout``: task-failed with TimeLimitExceeded |
+| hard time limit | failure with TimeLimitExceeded |
 | terminated by Celery | nothing more: the request announced it when it asked for it |
 | terminated because the pool stops cold | nothing: another attempt will finish the run |
 | the tracer raised | that failure; WorkerLostError for what is no Exception, as in Celery's other pools |
 
 After a hard limit or a termination the job is reported only when its coroutine has really ended, because that is where
-a run's finish is written; one that does not end within ENDING_GRACE is abandoned: it is reported, its slot is free, and
-``on_abandoned`` hears of it while its asyncio task (``job.task``) lives on.
+a run's finish is written. One that does not end within ``ending_grace`` is abandoned: it is reported, its slot is free,
+and ``on_abandoned`` hears of it while its asyncio task (``job.task``) lives on.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from collections.abc import Callable, Collection, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.concurrency.base import BasePool
 from celery.utils.log import get_logger
 from celery.worker import state
@@ -46,9 +46,6 @@ T = TypeVar("T")
 
 logger = get_logger(__name__)
 
-#: Seconds a cancelled body gets to end (to write its finish) before it is abandoned.
-ENDING_GRACE: Final = 5.0
-
 
 def _ignore(*_: Any) -> None:
     """Stands where Celery gives no callback."""
@@ -61,6 +58,9 @@ class TaskPool(BasePool):
     body_can_be_buffer = True
     task_join_will_block = False
     uses_semaphore = False
+
+    #: Seconds a cancelled body gets to end (to write its finish) before it is abandoned.
+    ending_grace: ClassVar[float] = 5.0
 
     limit: int
 
@@ -185,7 +185,7 @@ class TaskPool(BasePool):
         self._thread.stop()
 
     def on_terminate(self) -> None:
-        """Cold: cancel every job, wait for them as long as ENDING_GRACE, forget those that never started."""
+        """Cold: cancel every job, wait for them as long as ``ending_grace``, forget those that never started."""
         for job in self._queued:
             self.jobs.pop(job.number, None)
         self._queued.clear()
@@ -194,7 +194,7 @@ class TaskPool(BasePool):
                 self.loop.call_soon_threadsafe(self._end, job, Ending.TERMINATE)
         except RuntimeError:  # the loop has stopped before, and the jobs with it
             return
-        deadline = time.monotonic() + ENDING_GRACE + 1.0
+        deadline = time.monotonic() + self.ending_grace + 1.0
         while self.jobs and time.monotonic() < deadline:
             self._hub_queue.wait(timeout=0.1)
             self._hub_queue.drain()
@@ -241,14 +241,15 @@ class TaskPool(BasePool):
         # First in the queue of calls, so that it follows even if reporting raises.
         self.call_on_hub(self._start_queued)
         if job.abandoned:
-            logger.error("%r did not end %.0f s after it was cancelled; its slot is free again", job, ENDING_GRACE)
+            logger.error("%r did not end %g s after it was cancelled; its slot is free again", job, self.ending_grace)
             self.call_on_hub(self.on_abandoned, job)
         if job.announced:
             return
         if job.ended and job.error is None and not job.abandoned:
             job.on_success(job.result)
         elif job.ending is Ending.HARD:
-            job.on_timeout(False, job.hard_limit)
+            # Not on_timeout(False): its event shows "ExceptionWithTraceback()", Celery 5.6 sends none.
+            job.on_failure(_failure(TimeLimitExceeded(job.hard_limit)))
         elif job.ending is not Ending.TERMINATE and job.error is not None:
             job.on_failure(job.error)
 
@@ -268,10 +269,8 @@ class TaskPool(BasePool):
         try:
             if job.ending is None:
                 job.result = await run_in_greenlet(job.body)
-        except Exception:
-            job.error = ExceptionInfo()
-        except BaseException as error:  # SystemExit would stop the loop
-            job.error = _lost(error)
+        except BaseException as error:  # all of them: SystemExit would stop the loop
+            job.error = _failure(error)
 
     def _end(self, job: Job, ending: Ending) -> None:
         if job.ended or job.ending in (Ending.HARD, Ending.TERMINATE):
@@ -281,7 +280,7 @@ class TaskPool(BasePool):
         if ending is Ending.SOFT:
             self.call_on_hub(job.on_timeout, True, job.soft_limit)
         else:
-            self.loop.call_later(ENDING_GRACE, self._abandon, job)
+            self.loop.call_later(self.ending_grace, self._abandon, job)
         if job.task is not None:
             job.task.cancel()
 
@@ -296,14 +295,19 @@ class TaskPool(BasePool):
         if job.ended:
             return
         if job.error is None and job.task is not None and job.task.cancelled():
-            job.error = _lost(asyncio.CancelledError())
+            job.error = _failure(asyncio.CancelledError())
         job.ended = True
         self.call_on_hub(self._complete, job)
 
 
-def _lost(error: BaseException) -> ExceptionInfo:
-    """A body that left by something other than an Exception, in the words Celery has for it."""
+def _failure(error: BaseException) -> ExceptionInfo:
+    """``error`` as Celery's requests take it; what is no Exception becomes WorkerLostError, as in its other pools."""
     try:
+        if isinstance(error, Exception):
+            raise error
         raise WorkerLostError(repr(error)) from error
-    except WorkerLostError:
-        return ExceptionInfo()
+    except Exception as failure:
+        info = ExceptionInfo()
+        # Bare: the wrapper that billiard puts around it shows as "ExceptionWithTraceback()" in Celery's events.
+        info.exception = failure  # pyright: ignore[reportAttributeAccessIssue]
+        return info
