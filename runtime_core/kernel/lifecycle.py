@@ -1,0 +1,312 @@
+"""One run from its first event to its last.
+
+run.requested → session.run.started → run.validated → [session] session.acquired → context compact → assemble → tool
+preflight → context.created → memory inject → pattern.execute and finalize → memory writeback → memory compact →
+transcript → artifacts → assembler.finalize → run.completed | run.failed → session.run.completed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from runtime_core.config.schema import AgentDefinition
+from runtime_core.contracts.context import RunContext, RunScope
+from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.errors import (
+    LeaseLost,
+    ModelRetryError,
+    OutputValidationError,
+    PermanentToolError,
+    PluginError,
+    RunlaneError,
+    SessionError,
+)
+from runtime_core.events.bus import RunEvents
+from runtime_core.kernel.agent_plugins import AgentPlugins
+from runtime_core.kernel.budget import DurationExceeded
+from runtime_core.kernel.outcome import error_of, is_failure, stop_reason_of
+from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
+from runtime_core.kernel.threads import LiveThreads
+from runtime_core.kernel.tools import bind_tools
+from runtime_core.kernel.validation import json_value
+from runtime_core.llm.protocol import LLMClient
+from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts
+
+logger = logging.getLogger(__name__)
+
+#: Key of the session state under which memory plugins find the run's output during writeback.
+LAST_OUTPUT_KEY = "_runtime_last_output"
+
+
+@dataclass(kw_only=True)
+class Lifecycle:
+    """Executes one attempt of ``request`` within its session."""
+
+    request: RunRequest
+    agent: AgentDefinition
+    plugins: AgentPlugins
+    llm_client: LLMClient | None
+    session_manager: Any
+    events: RunEvents
+    scope: RunScope
+    threads: LiveThreads
+    #: Whether the output leaves the process, so that it must be JSON.
+    json_only: bool = False
+
+    async def run(self) -> RunResult:
+        """Raises only CancelledError, LeaseLost, and what the session manager raises when it is entered or left."""
+        async with self.session_manager.session(self.request.session_id) as state:
+            await self.events.emit("session.acquired")
+            before = _snapshot(state)
+            usage, artifacts = RunUsage(), list[RunArtifact]()
+            try:
+                output = await self._within_duration(self._work(state, usage, artifacts))
+                result = RunResult(run_id=self.request.run_id, final_output=output, usage=usage, artifacts=artifacts)
+                await self._record(output, StopReason.COMPLETED)
+                await self._save_artifacts(artifacts)
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                result = await self._failed(error, usage, artifacts)
+            finally:
+                release_pattern(self.plugins.pattern)
+            state.pop(LAST_OUTPUT_KEY, None)
+            if state != before:
+                await self.session_manager.set_state(self.request.session_id, state)
+            return await self._finalized(result, state)
+
+    async def _within_duration(self, work: Any) -> Any:
+        budget = self.request.budget
+        limit_ms = budget.max_duration_ms if budget else None
+        deadline = asyncio.timeout(None if limit_ms is None else limit_ms / 1000)
+        try:
+            async with deadline:
+                return await work
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise DurationExceeded(
+                f"the run took longer than its {limit_ms} ms",
+                hint="raise budget.max_duration_ms of the request or runtime.step_timeout_ms of the agent",
+            ) from error
+
+    async def _work(self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact]) -> Any:
+        state.pop(LAST_OUTPUT_KEY, None)
+        context = await self._context(state, usage, artifacts)
+        await self._preflight(context)
+        await set_up_pattern(self.plugins.pattern, context)
+        await self.events.emit("context.created")
+        await self._memory_step("inject", context)
+        output = await self._execute(context)
+        await announce_artifacts(context)
+        if self.json_only:
+            output = json_value(output, what="the final output")
+            for artifact in artifacts:
+                artifact.payload = json_value(artifact.payload, what=f"the payload of artifact {artifact.name!r}")
+        state[LAST_OUTPUT_KEY] = output
+        await self._memory_step("writeback", context)
+        await self._memory_step("compact", context)
+        return output
+
+    async def _context(self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact]) -> RunContext[Any]:
+        transcript, session_artifacts, metadata = await self._assemble(state)
+        context = RunContext[Any](
+            agent_id=self.request.agent_id,
+            session_id=self.request.session_id,
+            input_text=self.request.input_text,
+            run_id=self.request.run_id,
+            run_request=self.request,
+            event_bus=self.events,
+            scope=self.scope,
+            deps=self.request.deps,
+            state=state,
+            llm_client=self.llm_client,
+            llm_options=self.agent.llm,
+            transcript=transcript,
+            session_artifacts=session_artifacts,
+            assembly_metadata=metadata,
+            tool_executor=self.plugins.tool_executor,
+            usage=usage,
+            artifacts=artifacts,
+        )
+        context.tools.update(bind_tools(self.plugins.tools, self.plugins.tool_executor, context, self.threads))
+        return context
+
+    async def _assemble(
+        self, state: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[SessionArtifact], dict[str, Any]]:
+        """(transcript, artifacts, metadata): from the assembler, or else all that the session has."""
+        assembler, session_id, manager = self.plugins.context_assembler, self.request.session_id, self.session_manager
+        known = {"request": self.request, "session_state": state, "session_manager": manager}
+        if callable(compact := getattr(assembler, "compact", None)):
+            await self._compact_context(compact(**known))
+        await self.events.emit("context.assemble.started")
+        started = time.monotonic()
+        if assembler is None:
+            transcript: list[dict[str, Any]] = await manager.load_messages(session_id)
+            session_artifacts: list[SessionArtifact] = await manager.list_artifacts(session_id)
+            metadata: dict[str, Any] = {}
+        else:
+            assembly = await assembler.assemble(**known)
+            transcript, session_artifacts = list(assembly.transcript), list(assembly.session_artifacts)
+            metadata = dict(assembly.metadata)
+        await self.events.emit(
+            "context.assemble.completed",
+            transcript_size=len(transcript),
+            artifact_count=len(session_artifacts),
+            duration_ms=_since_ms(started),
+        )
+        return transcript, session_artifacts, metadata
+
+    async def _compact_context(self, compact: Awaitable[None]) -> None:
+        await self.events.emit("context.compact.started")
+        started = time.monotonic()
+        try:
+            await compact
+        except Exception as error:
+            await self.events.emit("context.compact_failed", **_error_payload(error))
+            raise
+        await self.events.emit("context.compact_succeeded")
+        await self.events.emit("context.compact.completed", duration_ms=_since_ms(started))
+
+    async def _preflight(self, context: RunContext[Any]) -> None:
+        for tool_id, tool in self.plugins.tools.items():
+            if not callable(check := getattr(tool, "preflight", None)):
+                continue
+            if tool_id in self.plugins.ready_tools:
+                await self.events.emit("tool.preflight", tool_id=tool_id, result="cached-ok", duration_ms=0)
+                continue
+            started = time.monotonic()
+            try:
+                await check(context)
+            except Exception as error:
+                payload = {"tool_id": tool_id, "error": str(error), "duration_ms": _since_ms(started)}
+                await self.events.emit("tool.preflight", result="error", **payload)
+                raise PermanentToolError(f"the tool {tool_id!r} cannot work: {error}", tool_id=tool_id) from error
+            self.plugins.ready_tools.add(tool_id)
+            await self.events.emit("tool.preflight", tool_id=tool_id, result="ok", duration_ms=_since_ms(started))
+
+    async def _memory_step(self, step: str, context: RunContext[Any]) -> None:
+        """inject, writeback or compact; a failure is an event, and ends the run only if on_error is ``fail``."""
+        memory = self.plugins.memory
+        act: Callable[[RunContext[Any]], Awaitable[None]] | None = getattr(memory, step, None)
+        if act is None:
+            return
+        await self.events.emit(f"memory.{step}.started")
+        try:
+            await act(context)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            await self.events.emit(f"memory.{step}_failed", **_error_payload(error))
+            if self.agent.memory.on_error == "fail":
+                _fail_memory(memory, step, error)
+            logger.warning("memory %s failed during %s: %s", type(memory).__name__, step, error)
+            return
+        await self.events.emit("memory.injected" if step == "inject" else f"memory.{step}_succeeded")
+        view = {"view_size": len(context.memory_view)} if step == "inject" else {}
+        await self.events.emit(f"memory.{step}.completed", **view)
+
+    async def _execute(self, context: RunContext[Any]) -> Any:
+        """Execute, finalize, and again while the output does not validate."""
+        pattern, output_type = self.plugins.pattern, self.request.output_type
+        limit = self.request.budget.max_validation_retries if self.request.budget else 3
+        attempt = 0
+        while True:
+            raw = await pattern.execute()
+            if not callable(finalize := getattr(pattern, "finalize", None)):
+                return raw
+            try:
+                return await finalize(raw, output_type)
+            except ModelRetryError as error:
+                attempt += 1
+                if limit is not None and attempt > limit:
+                    raise OutputValidationError(f"{error.message} (after {limit} retries)") from error
+                context.scratch["last_validation_error"] = {
+                    "attempt": attempt,
+                    "message": error.message,
+                    "expected_schema": output_type.model_json_schema() if output_type else {},
+                }
+                await self.events.emit("validation.retry", attempt=attempt, error=error.message)
+
+    async def _failed(self, error: BaseException, usage: RunUsage, artifacts: list[RunArtifact]) -> RunResult:
+        described = error_of(error).with_context(
+            agent_id=self.request.agent_id, session_id=self.request.session_id, run_id=self.request.run_id
+        )
+        result = RunResult(
+            run_id=self.request.run_id,
+            stop_reason=stop_reason_of(error),
+            usage=usage,
+            artifacts=artifacts,
+            error_details=ErrorDetails.from_exception(described),
+        )
+        try:
+            await self._record(described.message, result.stop_reason, failed=True)
+        except LeaseLost:
+            raise
+        except Exception:
+            logger.exception(
+                "the transcript of session %s lacks the failed run %s", self.request.session_id, result.run_id
+            )
+        return result
+
+    async def _record(self, content: Any, stop_reason: StopReason, *, failed: bool = False) -> None:
+        """Add the exchange to the transcript; a failed one is marked, so that it is not taken for an answer."""
+        ids = {"run_id": self.request.run_id, "agent_id": self.request.agent_id}
+        mark = {"is_error": True} if failed else {}
+        user = {"role": "user", "content": self.request.input_text, **ids}
+        assistant = {"role": "assistant", "content": content, **ids, "stop_reason": stop_reason.value, **mark}
+        try:
+            await self.session_manager.append_message(self.request.session_id, user)
+            await self.session_manager.append_message(self.request.session_id, assistant)
+        except RunlaneError:
+            raise
+        except Exception as error:
+            raise SessionError(f"the transcript could not be written: {error}") from error
+
+    async def _save_artifacts(self, artifacts: list[RunArtifact]) -> None:
+        for artifact in artifacts:
+            await self.session_manager.save_artifact(self.request.session_id, SessionArtifact(**artifact.model_dump()))
+
+    async def _finalized(self, result: RunResult, state: dict[str, Any]) -> RunResult:
+        """What the assembler makes of the result; its failure is logged, for the run is over."""
+        if not callable(finalize := getattr(self.plugins.context_assembler, "finalize", None)):
+            return result
+        known = {"request": self.request, "session_state": state, "session_manager": self.session_manager}
+        try:
+            changed: Any = await finalize(**known, result=result)
+        except LeaseLost:
+            raise
+        except Exception:
+            logger.exception("the context assembler's finalize failed after run %s", result.run_id)
+            return result
+        return changed if isinstance(changed, RunResult) else result
+
+
+def _snapshot(state: dict[str, Any]) -> dict[str, Any] | None:
+    """A copy to compare with; None if the state holds what cannot be copied, which then counts as changed."""
+    try:
+        return copy.deepcopy(state)
+    except Exception:
+        return None
+
+
+def _error_payload(error: BaseException) -> dict[str, Any]:
+    return {"error": str(error), "error_details": ErrorDetails.from_exception(error).model_dump()}
+
+
+def _fail_memory(memory: Any, step: str, error: Exception) -> NoReturn:
+    if isinstance(error, RunlaneError):
+        raise error
+    raise PluginError(f"memory {type(memory).__name__} failed during {step}: {error}") from error
+
+
+def _since_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

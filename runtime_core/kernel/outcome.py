@@ -1,0 +1,53 @@
+"""What an exception means for the run that it came out of. Pure, but for a look at the current task."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runtime_core.contracts.run import StopReason
+from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the run ends as failed; otherwise the exception is the host's: a cancellation or a lost lease.
+
+    A plugin may raise anything, SystemExit and CancelledError too: a CancelledError that nobody asked this task for, and
+    a GeneratorExit inside a running task, are the plugin's own.
+    """
+    if isinstance(error, LeaseLost):
+        return False
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() == 0
+    if isinstance(error, GeneratorExit):
+        return _in_a_running_task()
+    return True
+
+
+def stop_reason_of(error: BaseException) -> StopReason:
+    match error:
+        case MaxStepsExceeded():
+            return StopReason.MAX_STEPS
+        case BudgetExhausted():
+            return StopReason.BUDGET_EXHAUSTED
+        case TimeoutError():
+            return StopReason.TIMEOUT
+        case _:
+            return StopReason.FAILED
+
+
+def error_of(error: BaseException) -> RunlaneError:
+    """``error`` if it is one of ours, else a PatternError that tells its type and has it as its cause."""
+    if isinstance(error, RunlaneError):
+        return error
+    text = str(error).strip()
+    wrapped = PatternError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _in_a_running_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -1,0 +1,194 @@
+"""From a tool plugin to what a pattern calls: bound to its run, guarded, counted, and executed by the executor."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import Any, cast
+
+from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
+from runtime_core.errors import LeaseLost, ToolError, ToolTimeoutError, ToolValidationError
+from runtime_core.ids import ScopedRunId, scoped_run_id
+from runtime_core.kernel.budget import check_tool_budget
+from runtime_core.kernel.threads import LiveThreads
+from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
+
+logger = logging.getLogger(__name__)
+
+
+class AsyncTool:
+    """A tool plugin as executors see it: ``invoke`` can be awaited, a plain function runs in a thread."""
+
+    def __init__(self, tool: Any, threads: LiveThreads, run: ScopedRunId) -> None:
+        self._tool = tool
+        self._threads = threads
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying asks for these before there is a tool
+            raise AttributeError(name)
+        return getattr(self._tool, name)
+
+    async def invoke(self, params: dict[str, Any], context: Any) -> Any:
+        if inspect.iscoroutinefunction(self._tool.invoke):
+            return await self._tool.invoke(params, context)
+        outcome = await self._threads.call(self._run, self._tool.invoke, params, context)
+        return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+class DefaultToolExecutor:
+    """Calls the tool, for at most its ``execution_spec().default_timeout_ms``."""
+
+    async def execute(self, request: ToolExecutionRequest) -> ToolExecutionResult:
+        timeout_ms = request.execution_spec.default_timeout_ms
+        deadline = asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000)
+        try:
+            async with deadline:
+                data = await request.tool.invoke(request.params, request.context)
+        except asyncio.CancelledError as error:
+            if _cancelled_from_outside():
+                raise
+            return _failed(request.tool_id, ToolError("the tool was cancelled from within"), error)
+        except TimeoutError as error:
+            if deadline.expired():
+                return _failed(request.tool_id, ToolTimeoutError(f"the tool took longer than {timeout_ms} ms"), error)
+            return _failed(request.tool_id, ToolTimeoutError(str(error) or "the tool timed out"), error)
+        except LeaseLost:
+            raise
+        except ToolError as error:
+            return _failed(request.tool_id, error, error.__cause__)
+        except Exception as error:
+            return _failed(request.tool_id, ToolError(str(error) or type(error).__name__), error)
+        return ToolExecutionResult(tool_id=request.tool_id, success=True, data=data)
+
+
+class BoundTool:
+    """A tool within one run.
+
+    1. Before each call it waits for the scope's guard and checks the budget of tool calls.
+    2. It returns the executor's result; a failure is raised as a ToolError, whatever the tool raised.
+    3. What it does not have itself, it has from the tool.
+    """
+
+    def __init__(self, tool_id: str, tool: Any, executor: Any, context: RunContext[Any], threads: LiveThreads) -> None:
+        self.tool_id = tool_id
+        self._tool = tool
+        self._executor = executor
+        self._context = context
+        run = scoped_run_id(context.scope.tenant, context.run_id)
+        self._async_tool = AsyncTool(tool, threads, run)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying asks for these before there is a tool
+            raise AttributeError(name)
+        return getattr(self._tool, name)
+
+    def describe(self) -> dict[str, Any]:
+        """``{name, description, parameters}``; of a tool without ``describe``, from its attributes and ``schema()``."""
+        if callable(describe := getattr(self._tool, "describe", None)):
+            return cast("dict[str, Any]", describe())
+        schema = getattr(self._tool, "schema", None)
+        return {
+            "name": getattr(self._tool, "name", "") or self.tool_id,
+            "description": getattr(self._tool, "description", "") or inspect.getdoc(self._tool) or "",
+            "parameters": schema() if callable(schema) else {"type": "object", "properties": {}},
+        }
+
+    def execution_spec(self) -> ToolExecutionSpec:
+        specify = getattr(self._tool, "execution_spec", None)
+        return cast("ToolExecutionSpec", specify()) if callable(specify) else ToolExecutionSpec()
+
+    async def invoke(
+        self, params: dict[str, Any] | None, context: Any = None, *, call_id: str | None = None
+    ) -> ToolExecutionResult:
+        """Call the tool. ``context`` is accepted for patterns that pass it; the run's own is used."""
+        run = self._context
+        await run.scope.guard()
+        check_tool_budget(run.run_request.budget, run.usage)
+        run.usage.tool_calls += 1
+        arguments = dict(params or {})
+        result: ToolExecutionResult | None = None
+        failure: BaseException | None = None
+        try:
+            await self._prepare(arguments)
+            result = _as_result(self.tool_id, await self._executor.execute(self._request(arguments, call_id)))
+            if not result.success:
+                raise _error_of(result)
+            return result
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            await self._after(arguments, result, failure)
+
+    async def fallback(self, error: Exception, params: dict[str, Any], context: Any = None) -> Any:
+        """The tool's own fallback; one without raises ``error``."""
+        fallback = getattr(self._tool, "fallback", None)
+        if not callable(fallback):
+            raise error
+        return await cast("Any", fallback(error, params, self._context))
+
+    def _request(self, params: dict[str, Any], call_id: str | None) -> ToolExecutionRequest:
+        return ToolExecutionRequest(
+            tool_id=self.tool_id,
+            tool=self._async_tool,
+            params=params,
+            context=self._context,
+            call_id=call_id or next_call_id(self._context, self.tool_id),
+            execution_spec=self.execution_spec(),
+        )
+
+    async def _prepare(self, params: dict[str, Any]) -> None:
+        if callable(validate := getattr(self._tool, "validate_params", None)):
+            valid, problem = cast("tuple[bool, str | None]", validate(params))
+            if not valid:
+                raise ToolValidationError(problem or None, tool_id=self.tool_id)
+        if callable(before := getattr(self._tool, "before_invoke", None)):
+            await cast("Any", before(params, self._context))
+
+    async def _after(
+        self, params: dict[str, Any], result: ToolExecutionResult | None, failure: BaseException | None
+    ) -> None:
+        if not callable(after := getattr(self._tool, "after_invoke", None)):
+            return
+        data = result.data if result is not None and result.success else None
+        try:
+            await cast("Any", after(params, self._context, data, failure))
+        except Exception:
+            logger.exception("after_invoke of tool %s failed", self.tool_id)
+
+
+def bind_tools(
+    tools: dict[str, Any], executor: Any, context: RunContext[Any], threads: LiveThreads
+) -> dict[str, BoundTool]:
+    return {tool_id: BoundTool(tool_id, tool, executor, context, threads) for tool_id, tool in tools.items()}
+
+
+def _as_result(tool_id: str, outcome: Any) -> ToolExecutionResult:
+    """What the executor returned; a tool may itself return a result inside of it."""
+    if not isinstance(outcome, ToolExecutionResult):
+        return ToolExecutionResult(tool_id=tool_id, success=True, data=outcome)
+    return outcome.data if isinstance(outcome.data, ToolExecutionResult) else outcome
+
+
+def _error_of(result: ToolExecutionResult) -> ToolError:
+    """The ToolError of a failed result, with the tool's id; another exception becomes its cause."""
+    error = result.exception
+    if not isinstance(error, ToolError):
+        cause, error = error, ToolError(result.error or None)
+        error.__cause__ = cause
+    error.with_context(tool_id=result.tool_id)
+    return error
+
+
+def _failed(tool_id: str, error: ToolError, cause: BaseException | None) -> ToolExecutionResult:
+    if cause is not error:
+        error.__cause__ = cause
+    return ToolExecutionResult(tool_id=tool_id, success=False, error=error.message, exception=error)
+
+
+def _cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,0 +1,229 @@
+"""``Pattern``: the base class that saves a pattern the work of talking to tools, models and the event bus.
+
+A pattern needs no base class. Those that take this one override ``execute`` and use the verbs below; every verb checks
+that the run may go on, emits the run's events, and counts its usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.run import ErrorDetails, RunArtifact
+from runtime_core.errors import (
+    ConfigError,
+    LLMResponseError,
+    ModelRetryError,
+    PatternError,
+    RunlaneError,
+    ToolError,
+    ToolNotFoundError,
+)
+from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, Message, TextDelta
+from runtime_core.llm.usage import record_llm_call
+from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts, next_call_id
+from runtime_core.suggestions import did_you_mean
+
+#: In ``context_hints``: the run's reader wants text as the model writes it.
+STREAMING_HINT = "__runtime_streaming__"
+
+
+class Pattern:
+    """How an agent works. One instance serves one session, one run after the other; ``context`` is the run's."""
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        self.config: dict[str, Any] = config or {}
+        self._context: RunContext[Any] | None = None
+        self._step_deadline: asyncio.Timeout | None = None
+
+    @property
+    def context(self) -> RunContext[Any]:
+        if self._context is None:
+            raise PatternError(f"{type(self).__name__} has no run", hint="a pattern works only inside a run")
+        return self._context
+
+    @context.setter
+    def context(self, context: RunContext[Any] | None) -> None:
+        self._context = context
+
+    async def setup(self, context: RunContext[Any]) -> None:
+        """Called before each run."""
+        self._context = context
+
+    async def execute(self) -> Any:
+        """Do the run and return its output."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement execute()")
+
+    async def react(self) -> dict[str, Any]:
+        """Do one iteration: ``{"type": "final", "content": …}`` or ``{"type": "continue"}``."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement react()")
+
+    async def finalize(self, raw: Any, output_type: type[BaseModel] | None) -> Any:
+        """The run's output from what ``execute`` returned. Raises ModelRetryError to have it executed again."""
+        if output_type is None:
+            return raw
+        try:
+            if isinstance(raw, str):
+                return output_type.model_validate_json(raw)
+            return output_type.model_validate(raw)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'output'}: {problem['msg']}" for problem in error.errors()
+            )
+            raise ModelRetryError(f"the output is not a {output_type.__name__}: {problems}") from error
+
+    async def emit(self, event_name: str, /, **payload: Any) -> None:
+        """Emit an event of this run, after the artifacts that were added meanwhile."""
+        await announce_artifacts(self.context)
+        await self.context.event_bus.emit(event_name, **payload)
+
+    def add_artifact(
+        self, *, name: str, payload: Any, kind: str = "generic", metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Add an artifact to the run's result; its event goes out with the next one."""
+        self.context.artifacts.append(RunArtifact(name=name, kind=kind, payload=payload, metadata=metadata or {}))
+
+    def compose_system_prompt(self, base: str) -> str:
+        """``base`` and the fragments that skills and plugins added, as paragraphs."""
+        paragraphs = (base, *self.context.system_prompt_fragments)
+        return "\n\n".join(text.strip() for text in paragraphs if text.strip())
+
+    async def call_tool(self, tool_id: str, params: dict[str, Any] | None = None) -> Any:
+        """Call a tool and return its data.
+
+        Raises a ToolError when the tool is unknown or fails, BudgetExhausted when no calls are left, LeaseLost.
+        """
+        context, arguments = self.context, params or {}
+        tool = context.tools.get(tool_id)
+        call_id = next_call_id(context, tool_id)
+        await self._may_go_on()
+        await self.emit("tool.called", tool_id=tool_id, params=arguments, call_id=call_id)
+        try:
+            if tool is None:
+                known = ", ".join(sorted(context.tools)) or "none"
+                hint = f"{did_you_mean(tool_id, context.tools)}Available tools: {known}"
+                raise ToolNotFoundError(f"there is no tool {tool_id!r}", hint=hint, tool_id=tool_id)
+            outcome = await tool.invoke(arguments, context, call_id=call_id)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            details = ErrorDetails.from_exception(error).model_dump()
+            await self.emit(
+                "tool.failed", tool_id=tool_id, error=_message(error), error_details=details, call_id=call_id
+            )
+            raise
+        context.tool_results.append({"tool_id": tool_id, "result": outcome.data})
+        await self.emit(
+            "tool.succeeded",
+            tool_id=tool_id,
+            result=outcome.data,
+            executor_metadata=dict(outcome.metadata),
+            call_id=call_id,
+        )
+        return outcome.data
+
+    async def call_tool_batch(self, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
+        """Call tools one after the other; one outcome per request, data or the ToolError that ended it."""
+        context = self.context
+        batch_id = next_call_id(context, "batch")
+        await self.emit("tool.batch.started", batch_id=batch_id, call_ids=[], concurrent_count=len(requests))
+        outcomes: list[Any] = []
+        for tool_id, params in requests:
+            try:
+                outcomes.append(await self.call_tool(tool_id, params))
+            except ToolError as error:
+                outcomes.append(error)
+        failures = sum(isinstance(outcome, ToolError) for outcome in outcomes)
+        await self.emit(
+            "tool.batch.completed", batch_id=batch_id, successes=len(outcomes) - failures, failures=failures
+        )
+        return outcomes
+
+    async def call_llm(
+        self,
+        *,
+        messages: list[Message],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: list[dict[str, Any]] | None = None,
+        **_unsupported: Any,
+    ) -> str:
+        """The text of the model's answer."""
+        request = LLMRequest(
+            messages=messages, tools=tools or [], model=model, temperature=temperature, max_tokens=max_tokens
+        )
+        return (await self.request_llm(request)).output_text
+
+    async def request_llm(self, request: LLMRequest) -> LLMResponse:
+        """The model's whole answer; its text goes out as it arrives. Raises an LLMError, ConfigError, LeaseLost."""
+        client = self.context.llm_client
+        if client is None:
+            raise ConfigError("the agent has no model", hint="add an llm section to the agent")
+        model = request.model or client.model_id
+        await self._may_go_on()
+        await self.emit("llm.called", model=model, has_tools=bool(request.tools))
+        started = time.monotonic()
+        try:
+            response, ttft_ms = await self._stream_llm(cast("LLMClient", client), request, started)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            details = ErrorDetails.from_exception(error).model_dump()
+            await self.emit("llm.failed", model=model, error=_message(error), error_details=details)
+            raise
+        latency_ms = (time.monotonic() - started) * 1000
+        latencies = self.context.scratch.setdefault("llm_latencies_ms", [])
+        record_llm_call(self.context.usage, response.usage, latencies, latency_ms=latency_ms, ttft_ms=ttft_ms)
+        await self.emit(
+            "llm.succeeded",
+            model=response.model or model,
+            output_text=response.output_text,
+            tool_calls=[call.name for call in response.tool_calls],
+            input_tokens=response.usage.input_tokens,
+            output_tokens=response.usage.output_tokens,
+            latency_ms=round(latency_ms, 3),
+        )
+        await self.emit("usage.updated", usage=self.context.usage.model_dump())
+        return response
+
+    async def _stream_llm(
+        self, client: LLMClient, request: LLMRequest, started: float
+    ) -> tuple[LLMResponse, float | None]:
+        streaming = bool(self.context.run_request.context_hints.get(STREAMING_HINT))
+        ttft_ms: float | None = None
+        async with aclosing(cast("Any", client.stream(request))) as parts:
+            async for part in parts:
+                if isinstance(part, LLMResponse):
+                    return part, ttft_ms
+                if isinstance(part, TextDelta):
+                    if ttft_ms is None:
+                        ttft_ms = (time.monotonic() - started) * 1000
+                    if streaming:
+                        await self.emit("llm.delta", text=part.text)
+        raise LLMResponseError(f"the provider {client.provider_name} ended its stream without an answer")
+
+    async def _may_go_on(self) -> None:
+        """Wait until the run may act. A wait here, in an outage, does not count against the step's time."""
+        deadline = self._step_deadline
+        when = None if deadline is None else deadline.when()
+        if deadline is None or when is None:
+            await self.context.scope.guard()
+            return
+        clock = asyncio.get_running_loop().time
+        remaining = when - clock()
+        deadline.reschedule(None)
+        try:
+            await self.context.scope.guard()
+        finally:
+            deadline.reschedule(clock() + remaining)
+
+
+def _message(error: BaseException) -> str:
+    return error.message if isinstance(error, RunlaneError) else str(error) or type(error).__name__

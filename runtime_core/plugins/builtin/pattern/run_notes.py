@@ -1,0 +1,31 @@
+"""What a run notes of itself in ``context.scratch``: its step, its tool calls, the artifacts it has announced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime_core.contracts.context import RunContext
+from runtime_core.ids import derived_run_id
+
+#: The iteration that the pattern is in, from 0.
+STEP_KEY = "step"
+_ORDINALS_KEY = "tool_ordinals"
+_ANNOUNCED_KEY = "announced_artifacts"
+
+
+def next_call_id(context: RunContext[Any], tool_id: str) -> str:
+    """The id of the next call of a tool: hash of run, step, tool and ordinal, so that a later attempt gets the same."""
+    step: int = context.scratch.get(STEP_KEY, 0)
+    ordinals: dict[tuple[int, str], int] = context.scratch.setdefault(_ORDINALS_KEY, {})
+    ordinal = ordinals.get((step, tool_id), 0)
+    ordinals[step, tool_id] = ordinal + 1
+    return derived_run_id(context.run_id, str(step), tool_id, str(ordinal))
+
+
+async def announce_artifacts(context: RunContext[Any]) -> None:
+    """Emit ``artifact.emitted`` for the artifacts that came since the last time."""
+    announced: int = context.scratch.get(_ANNOUNCED_KEY, 0)
+    new = context.artifacts[announced:]
+    context.scratch[_ANNOUNCED_KEY] = announced + len(new)
+    for artifact in new:
+        await context.event_bus.emit("artifact.emitted", **artifact.model_dump())
