@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,18 +20,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime_core.errors import ConfigError, InvalidInputError
 from runtime_core.ids import DEFAULT_TENANT, check_name
+from runtime_core.redaction import redacted_url
 
 PREFIX = "RUNLANE_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 _SCHEMES = ("redis", "rediss", "unix", "sentinel")
-_USER_INFO = re.compile(r"(?<=://)([^/@:]*):.*@")
-_QUERY_PASSWORD = re.compile(r"([?&](?:sentinel_)?password=)[^&]*")
-
-
-def redacted_url(url: str) -> str:
-    """``url`` with ``***`` in place of its password: the only form that may be shown."""
-    return _QUERY_PASSWORD.sub(r"\1***", _USER_INFO.sub(r"\1:***@", url))
 
 
 def _check_redis_url(url: str) -> str:

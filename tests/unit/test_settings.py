@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime_core.config.settings import Settings, redacted_url
+from runtime_core.config.settings import Settings
 from runtime_core.errors import ConfigError
+from runtime_core.redaction import redacted_url
 
 
 def test_defaults_suit_a_development_machine() -> None:

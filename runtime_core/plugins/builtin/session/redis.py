@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from redis.asyncio import Redis
 
+from runtime_core.config.settings import Settings
 from runtime_core.contracts.context import RunScope, current_scope
 from runtime_core.contracts.session import SessionArtifact, SessionWriter
 from runtime_core.ids import SessionKey, split_session_key
@@ -116,8 +117,9 @@ class RedisSession(TypedConfig):
     async def _store(self) -> SessionStore:
         async with self._opening:
             if self._opened is None:
-                self._redis = self._redis or connect(self.cfg.redis_url or _store_url())
-                self._opened = SessionStore(self._redis, await open_store(self._redis, None))
+                settings = Settings()
+                self._redis = self._redis or connect(self.cfg.redis_url or settings.redis_url)
+                self._opened = SessionStore(self._redis, await open_store(self._redis, settings.partitions))
             return self._opened
 
 
@@ -132,10 +134,3 @@ def _writer(key: SessionKey) -> SessionWriter | None:
 def _staged(key: SessionKey) -> list[list[str]]:
     writer = _writer(key)
     return [] if writer is None else writer.staged
-
-
-def _store_url() -> str:
-    # Here, for a process that gives the URL in the agents file needs no settings.
-    from runtime_core.config.settings import Settings
-
-    return Settings().redis_url

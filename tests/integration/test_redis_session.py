@@ -1,0 +1,131 @@
+"""The redis session plugin against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from runtime_core.contracts.context import RunScope, current_scope
+from runtime_core.contracts.run import RunRequest
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.embedded import EmbeddedRedis
+from runtime_core.errors import SessionError
+from runtime_core.plugins.builtin.session.redis import RedisSession
+from runtime_core.store.connection import connect
+from runtime_core.store.runs import RunStore
+
+
+class ListWriter:
+    """A SessionWriter that keeps what is staged in a list."""
+
+    def __init__(self) -> None:
+        self.staged: list[list[str]] = []
+
+    async def stage(self, entries: list[list[str]]) -> None:
+        self.staged.extend(entries)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+async def sessions(server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisSession]:
+    monkeypatch.setenv("RUNLANE_REDIS_URL", server.url)
+    client = connect(server.url)
+    await client.flushdb()
+    await client.aclose()
+    sessions = RedisSession()
+    yield sessions
+    await sessions.close()
+
+
+def enter(scope: RunScope) -> None:
+    """The rest of the test executes in ``scope``; each test has a context of its own."""
+    current_scope.set(scope)
+
+
+async def write(sessions: RedisSession) -> None:
+    await sessions.set_state("s", {"turns": 1, "name": "Ada"})
+    await sessions.append_message("s", {"role": "user", "content": "hello"})
+    await sessions.save_artifact("s", SessionArtifact(name="report", payload={"pages": 2}))
+
+
+async def test_another_process_sees_what_was_written(sessions: RedisSession) -> None:
+    await write(sessions)
+
+    other = RedisSession()
+    assert await other.get_state("s") == {"turns": 1, "name": "Ada"}
+    assert await other.load_messages("s") == [{"role": "user", "content": "hello"}]
+    assert [artifact.payload for artifact in await other.list_artifacts("s")] == [{"pages": 2}]
+    await other.close()
+
+
+async def test_a_state_is_changed_field_by_field_and_a_session_deleted(sessions: RedisSession) -> None:
+    await write(sessions)
+
+    await sessions.set_state("s", {"turns": 2})
+    assert await sessions.get_state("s") == {"turns": 2}
+
+    await sessions.delete_session("s")
+    assert await sessions.get_state("s") == {}
+    assert await sessions.load_messages("s") == []
+
+
+async def test_an_attempt_stages_and_sees_its_own_writes_and_nobody_else_does(sessions: RedisSession) -> None:
+    await sessions.append_message("s", {"content": "before"})
+    writer = ListWriter()
+    enter(RunScope(writer=writer))
+
+    async with sessions.session("s") as state:
+        await sessions.set_state("s", state | {"turns": 1})
+        await sessions.append_message("s", {"content": "during"})
+        assert await sessions.get_state("s") == {"turns": 1}
+        assert [message["content"] for message in await sessions.load_messages("s")] == ["before", "during"]
+
+    assert [kind for kind, _, _ in writer.staged] == ["set", "message"]
+    enter(RunScope())
+    assert await sessions.get_state("s") == {}
+    assert [message["content"] for message in await sessions.load_messages("s")] == ["before"]
+
+
+async def test_what_an_attempt_writes_to_another_session_is_not_staged_with_its_own(sessions: RedisSession) -> None:
+    writer = ListWriter()
+    enter(RunScope(writer=writer))
+
+    async with sessions.session("s"):
+        await sessions.append_message("elsewhere", {"content": "note"})
+        assert await sessions.load_messages("s") == []
+
+    assert writer.staged == []
+    assert await sessions.load_messages("elsewhere") == [{"content": "note"}]
+
+
+async def test_a_session_with_an_unfinished_run_cannot_be_edited_from_outside(
+    sessions: RedisSession, server: EmbeddedRedis
+) -> None:
+    client = connect(server.url)
+    assert await sessions.get_state("s") == {}
+    await RunStore(client, 64).submit(RunRequest(agent_id="a", session_id="s", input_text="x"))
+
+    with pytest.raises(SessionError, match="unfinished run"):
+        await sessions.append_message("s", {"content": "meanwhile"})
+
+    await client.aclose()
+
+
+async def test_two_tenants_may_use_the_same_session_name(sessions: RedisSession) -> None:
+    await write(sessions)
+
+    enter(RunScope(tenant="acme"))
+
+    assert await sessions.get_state("s") == {}
+    assert await sessions.list_sessions() == []
+
+
+async def test_a_value_that_json_cannot_hold_is_refused(sessions: RedisSession) -> None:
+    with pytest.raises(SessionError, match="JSON"):
+        await sessions.set_state("s", {"handle": object()})
