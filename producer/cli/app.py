@@ -1,0 +1,39 @@
+"""The commands of ``runlane``. Each imports what it needs when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from producer.cli import agents, fleet, runs
+
+app = typer.Typer(
+    name="runlane",
+    help="Run agents on a fleet: submit runs, follow them, come back to them.\n\n"
+    "Exit codes: 0 ok, 1 usage, 2 invalid config or input, 3 run not completed, 124 --timeout passed, 130 Ctrl-C.\n\n"
+    "Piped output is JSON lines; a terminal gets text.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command("demo", rich_help_panel="Try it")(fleet.demo)
+app.command("up", rich_help_panel="Try it")(fleet.up)
+app.command("run", rich_help_panel="Runs")(runs.run)
+app.command("submit", rich_help_panel="Runs")(runs.submit)
+app.command("stream", rich_help_panel="Runs")(runs.stream)
+app.command("result", rich_help_panel="Runs")(runs.result)
+app.command("cancel", rich_help_panel="Runs")(runs.cancel)
+app.command(
+    "worker",
+    rich_help_panel="Operate",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(fleet.worker)
+app.command("validate", rich_help_panel="Operate")(agents.validate)
+
+
+@app.command("version", rich_help_panel="Operate")
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed_version
+
+    typer.echo(installed_version("runlane"))

@@ -1,0 +1,53 @@
+"""``runlane up``: a whole fleet on this machine, for as long as the command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import ExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from rich.console import Console
+
+from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
+from runtime_core.embedded import EmbeddedRedis
+from runtime_core.store.connection import connect
+from runtime_core.store.meta import open_store
+
+
+def serve(
+    *, config: Path | None, workers: int, concurrency: int | None, port: int | None, directory: Path | None
+) -> None:
+    """Start Redis and workers, say how to use them, and stay until interrupted or until a worker dies."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with ExitStack() as stack:
+        agents = config or stack.enter_context(as_file(files("producer.cli.demo") / "agents.yaml"))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runlane-up-")))
+        redis = stack.enter_context(EmbeddedRedis(directory=directory, port=port))
+        environment = worker_environment(
+            redis_url=redis.url,
+            config=agents,
+            concurrency=concurrency,
+            extra={"RUNLANE_EXPECT_WORKERS": str(workers)},
+        )
+        processes = [
+            WorkerProcess(f"w{number}", environment, logs / f"w{number}.log") for number in range(1, workers + 1)
+        ]
+        fleet = stack.enter_context(WorkerFleet(processes))
+        console.print(f"Redis {redis.url}, logs in {logs}; starting {workers} worker(s) …")
+        try:
+            asyncio.run(_stay(fleet, redis.url, console))
+        except KeyboardInterrupt:
+            console.print("stopping …")
+            raise
+
+
+async def _stay(fleet: WorkerFleet, redis_url: str, console: Console) -> None:
+    redis = connect(redis_url)
+    partitions = await open_store(redis)
+    await redis.aclose()
+    await fleet.ready(redis_url, partitions)
+    console.print(f"ready. In another terminal:\n  export RUNLANE_REDIS_URL={redis_url}")
+    console.print('  runlane run --agent assistant --session s1 "hello"\nCtrl-C stops everything.')
+    await fleet.watch()

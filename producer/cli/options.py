@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RedisUrl = Annotated[
+    str,
+    typer.Option("--redis-url", envvar="RUNLANE_REDIS_URL", show_envvar=True, help="Redis that the fleet runs on."),
+]
+Tenant = Annotated[str, typer.Option("--tenant", envvar="RUNLANE_TENANT", help="Whose runs these are.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on a terminal too.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as submit printed it.")]
+Agent = Annotated[str, typer.Option("--agent", "-a", help="Id of the agent in the agents file.")]
+Session = Annotated[
+    str | None, typer.Option("--session", "-s", help="Session to run in; its runs go one after the other. [a new one]")
+]
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="Input of the run; - reads standard input.")]
+OwnRunId = Annotated[
+    str | None, typer.Option("--run-id", help="Id of the run; submitting it again is the same run. [a new one]")
+]
+Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on after.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="RUNLANE_CONFIG", help="The agents file (YAML or JSON)."),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", min=1, envvar="RUNLANE_CONCURRENCY", help="Runs that execute at once per worker."),
+]
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_TENANT = "default"

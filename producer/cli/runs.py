@@ -1,0 +1,212 @@
+"""run, submit, stream, result, cancel: runs from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from producer.cli.exits import CommandFailed, ExitCode
+from producer.cli.options import (
+    DEFAULT_TENANT,
+    DEFAULT_URL,
+    Agent,
+    Json,
+    OwnRunId,
+    RedisUrl,
+    RunId,
+    Session,
+    Tenant,
+    Text,
+    Timeout,
+)
+
+if TYPE_CHECKING:
+    from producer.client import AsyncClient
+    from runtime_core.contracts.run import RunRequest, RunResult
+    from runtime_core.contracts.stream import RunStreamChunk
+
+
+def run(
+    text: Text,
+    agent: Agent,
+    session: Session = None,
+    run_id: OwnRunId = None,
+    as_json: Json = False,
+    redis_url: RedisUrl = DEFAULT_URL,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Submit a run and show it live until it ends. Ctrl-C leaves it running.
+
+    Examples:
+
+      runlane run --agent reader --session s1 "how many lines has README.md?"
+
+      git diff | runlane run --agent assistant -
+    """
+    request = _request(text, agent, session, run_id)
+
+    reader = _Reader(request.run_id)
+
+    async def submit_and_follow() -> None:
+        async with _client(redis_url, tenant) as client:
+            await client.submit(request)
+            await reader.follow(client.stream(request.run_id), as_json=as_json)
+
+    _complete(submit_and_follow(), reader)
+
+
+def submit(
+    text: Text,
+    agent: Agent,
+    session: Session = None,
+    run_id: OwnRunId = None,
+    as_json: Json = False,
+    redis_url: RedisUrl = DEFAULT_URL,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Submit a run and print its id.
+
+    Example:  runlane submit --agent assistant --session s1 "hello"
+    """
+    request = _request(text, agent, session, run_id)
+
+    async def submit_only() -> None:
+        from producer.cli.output import Output
+
+        async with _client(redis_url, tenant) as client:
+            handle = await client.submit(request)
+        record = {"run_id": handle.run_id, "session_id": handle.session_id, "created": handle.created}
+        Output(as_json=as_json).record(record, handle.run_id)
+
+    _complete(submit_only())
+
+
+def stream(
+    run_id: RunId,
+    after: Annotated[int, typer.Option("--after", min=0, help="Sequence of the last chunk you hold.")] = 0,
+    as_json: Json = False,
+    redis_url: RedisUrl = DEFAULT_URL,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Show the chunks of a run until it ends, from the start or from where you left.
+
+    Example:  runlane stream 4f0c… --after 42
+    """
+    reader = _Reader(run_id, after)
+
+    async def follow() -> None:
+        async with _client(redis_url, tenant) as client:
+            await reader.follow(client.stream(run_id, after=after), as_json=as_json)
+
+    _complete(follow(), reader)
+
+
+def result(
+    run_id: RunId,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    redis_url: RedisUrl = DEFAULT_URL,
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """Wait for a run to end and print its result.
+
+    Example:  runlane result 4f0c… --timeout 30 | jq .final_output
+    """
+
+    async def wait() -> None:
+        from producer.cli.output import Output
+
+        async with _client(redis_url, tenant) as client:
+            outcome = await client.result(run_id, timeout=timeout)
+        Output(as_json=as_json).result(outcome)
+        _check(outcome)
+
+    _complete(wait())
+
+
+def cancel(
+    run_id: RunId, as_json: Json = False, redis_url: RedisUrl = DEFAULT_URL, tenant: Tenant = DEFAULT_TENANT
+) -> None:
+    """Cancel a run, queued or running.
+
+    Example:  runlane cancel 4f0c…
+    """
+
+    async def cancel_run() -> None:
+        from producer.cli.output import Output
+
+        async with _client(redis_url, tenant) as client:
+            outcome = await client.cancel(run_id)
+        Output(as_json=as_json).record({"run_id": run_id, "outcome": outcome}, outcome)
+
+    _complete(cancel_run())
+
+
+class _Reader:
+    """Shows a run's chunks and remembers how far it came."""
+
+    def __init__(self, run_id: str, after: int = 0) -> None:
+        self._run_id = run_id
+        self._position = after
+
+    async def follow(self, chunks: AsyncGenerator[RunStreamChunk, None], *, as_json: bool) -> None:
+        from producer.cli.output import Output
+
+        output = Output(as_json=as_json)
+        async with aclosing(chunks) as following:
+            async for chunk in following:
+                output.chunk(chunk)
+                self._position = chunk.sequence
+                if chunk.result is not None:
+                    _check(chunk.result)
+
+    @property
+    def way_back(self) -> str:
+        return (
+            f"left run {self._run_id}, which goes on. Come back: runlane stream {self._run_id} --after {self._position}"
+        )
+
+
+def _client(redis_url: str, tenant: str) -> AsyncClient:
+    from producer.client import AsyncClient
+
+    return AsyncClient(redis_url, tenant=tenant)
+
+
+def _request(text: str, agent: str, session: str | None, run_id: str | None) -> RunRequest:
+    from producer.requests import RequestFields, as_request
+
+    fields: RequestFields = {
+        "agent_id": agent,
+        "session_id": session or f"cli-{uuid4().hex[:12]}",
+        "input_text": sys.stdin.read() if text == "-" else text,
+    }
+    if run_id is not None:
+        fields["run_id"] = run_id
+    return as_request(None, **fields)
+
+
+def _check(outcome: RunResult) -> None:
+    """Exit code 3 unless the run completed; where it is not on stdout already, stderr says why."""
+    from producer.cli.output import ending
+    from runtime_core.contracts.run import StopReason
+
+    if outcome.stop_reason is not StopReason.COMPLETED:
+        raise CommandFailed(ExitCode.FAILED, "" if sys.stdout.isatty() else f"run {outcome.run_id} {ending(outcome)}")
+
+
+def _complete(command: Coroutine[Any, Any, None], reader: _Reader | None = None) -> None:
+    """Run a command's coroutine; Ctrl-C says the way back, a reader of our output that left is no error."""
+    try:
+        asyncio.run(command)
+    except KeyboardInterrupt:
+        raise CommandFailed(ExitCode.INTERRUPTED, reader.way_back if reader else "") from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
