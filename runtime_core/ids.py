@@ -35,6 +35,11 @@ def derived_run_id(*parts: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, "".join(f"{len(part)}:{part}" for part in parts)))
 
 
+def ingress_run_id(celery_id: str) -> str:
+    """The run id of a request that came as a Celery message without one: the same for each of its deliveries."""
+    return derived_run_id("celery", celery_id)
+
+
 def check_name(kind: str, value: str) -> str:
     """Return ``value`` if it is a valid tenant or run id, else raise InvalidInputError that names ``kind``."""
     if not NAME.fullmatch(value):

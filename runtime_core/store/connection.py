@@ -15,7 +15,14 @@ from redis.retry import Retry
 from runtime_core.errors import ConfigError
 
 #: What may pass when the call is repeated. Every script is safe to repeat after a lost reply.
-RETRYABLE = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError, OSError)
+RETRYABLE = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    OSError,
+)
 #: Seconds. A script takes under a millisecond; a longer silence is a broken connection.
 _SOCKET_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0

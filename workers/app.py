@@ -1,0 +1,44 @@
+"""The Celery app: ``celery -A workers.app worker``. Settings come from the environment, see config/settings.py."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from celery import Celery
+from kombu.entity import Queue
+
+from runtime_core.config.settings import Settings
+from runtime_core.store.keys import INGRESS_QUEUE
+from workers.bootsteps import DoorbellStep, ProcessStep
+from workers.transport import broker_settings
+
+_settings = Settings()
+
+app = Celery("runlane", set_as_current=True)
+app.conf.update(
+    broker_settings(_settings.redis_url),
+    broker_connection_retry_on_startup=True,
+    imports=("workers.tasks", "workers.control.commands"),
+    # JSON on the wire, never pickle. Results live in run records, tries in attempts: no backend, no retries.
+    accept_content=["json"],
+    task_serializer="json",
+    result_backend=None,
+    task_ignore_result=True,
+    task_queues=[Queue(INGRESS_QUEUE)],
+    task_default_queue=INGRESS_QUEUE,
+    # Doorbells are consumed without acknowledgement and bounded by free slots, see transport.py.
+    worker_disable_prefetch=True,
+    worker_prefetch_multiplier=1,
+    worker_pool="workers.pool.asyncio_pool:TaskPool",
+    worker_concurrency=_settings.concurrency,
+    worker_send_task_events=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    task_soft_time_limit=_settings.soft_time_limit_s,
+    task_time_limit=_settings.hard_time_limit_s,
+    worker_hijack_root_logger=True,
+    enable_utc=True,
+)
+
+_steps = cast("dict[str, set[type]]", app.steps)
+_steps["worker"].add(ProcessStep)
+_steps["consumer"].add(DoorbellStep)

@@ -1,0 +1,73 @@
+"""Where Runlane hooks into the life of a Celery worker: one step for the process, one for each connection."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+from celery.exceptions import ImproperlyConfigured
+
+from runtime_core.config.settings import Settings
+from runtime_core.errors import RunlaneError
+from runtime_core.store.keys import INGRESS_QUEUE
+from workers.intake import DoorbellQueues
+from workers.pool.asyncio_pool import TaskPool
+from workers.process import WorkerProcess, current_process, set_current_process
+from workers.shutdown import install_signal_handlers
+from workers.tasks import SUBMIT_TASK
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait, at the end, for a drain that nobody waited for before.
+_LAST_DRAIN = 10.0
+
+
+class ProcessStep(bootsteps.StartStopStep):
+    """Opens the WorkerProcess when the pool's loop runs, closes it before that loop stops."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def create(self, parent: Any) -> None:
+        parent.app.amqp.queues.select([INGRESS_QUEUE])
+
+    def start(self, parent: Any) -> None:
+        pool = parent.pool
+        if not isinstance(pool, TaskPool):
+            raise ImproperlyConfigured("a Runlane worker runs on its own pool: start it without --pool (-P)")
+        pool.slotless_tasks = {SUBMIT_TASK}
+        self._process = process = WorkerProcess(Settings(), pool, DoorbellQueues(pool), parent.hostname)
+        set_current_process(process)
+        try:
+            pool.submit(process.open()).result()
+        except RunlaneError as error:
+            logger.critical("%s", error)
+            raise SystemExit(2) from error
+
+    def stop(self, parent: Any) -> None:
+        self._close(grace=self._process.drain_grace)
+
+    def terminate(self, parent: Any) -> None:
+        self._close(grace=0.0)
+
+    def _close(self, grace: float) -> None:
+        """Usually the drain has ended long ago; it has not if something other than a signal stops the worker."""
+        process = self._process
+        try:
+            process.pool.submit(process.drain.run(grace)).result(grace + _LAST_DRAIN)
+            process.pool.submit(process.close()).result(_LAST_DRAIN)
+        except (RuntimeError, TimeoutError) as error:
+            logger.error("the worker stops without having released its partitions, they expire: %r", error)
+
+
+class DoorbellStep(bootsteps.StartStopStep):
+    """After each (re)connect: consume the queues of the held partitions again, and keep our signal handlers."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        install_signal_handlers(parent.controller)
+        current_process().queues.attach(parent)
+
+    def stop(self, parent: Any) -> None:
+        current_process().queues.detach()

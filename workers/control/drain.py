@@ -1,0 +1,72 @@
+"""Drain: freeze every partition, hand each over as soon as it is quiet, then let Celery stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from runtime_core.clock import boot_seconds
+from workers.execution.attempts import AttemptTable, StopCause
+from workers.partitions.keeper import Consumption, PartitionKeeper
+from workers.partitions.ownership import Ownership
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what still runs.
+_POLL = 0.05
+#: Seconds after the grace that handed-over attempts get to end. Code that still lives then (a tool's thread) keeps its
+#: partition: the process exits and the lease expires.
+_ENDING_GRACE = 4.0
+
+
+class Drain:
+    """1. From the first ``run`` on nothing is admitted and nothing is acquired.
+
+    2. A partition is released as soon as none of its attempts is left, others go on.
+    3. After ``grace`` seconds what still runs is handed over: it starts again elsewhere, and nothing counts against it.
+    """
+
+    def __init__(self, keeper: PartitionKeeper, table: AttemptTable, consumption: Consumption) -> None:
+        self._keeper = keeper
+        self._table = table
+        self._consumption = consumption
+        self._deadline = float("inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, grace: float) -> None:
+        """Returns when the worker holds no partition. A second call with a shorter grace hurries the first along."""
+        self._deadline = min(self._deadline, boot_seconds() + grace)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        await asyncio.shield(self._task)
+
+    async def _run(self) -> None:
+        self._keeper.draining = True
+        held = list(self._keeper.held.values())
+        for ownership in held:
+            ownership.frozen = True
+            self._consumption.leave(ownership.lease.partition)
+        running = sum(len(self._table.of(ownership)) for ownership in held)
+        logger.info("draining: %d partitions, %d runs", len(held), running)
+        while held and boot_seconds() < self._deadline + _ENDING_GRACE:
+            quiet = [ownership for ownership in held if not self._table.of(ownership)]
+            held = [ownership for ownership in held if ownership not in quiet]
+            await asyncio.gather(*(self._release(ownership) for ownership in quiet))
+            if boot_seconds() >= self._deadline:
+                for ownership in held:
+                    self._hand_over(ownership)
+            if held:
+                await asyncio.sleep(_POLL)
+        if held:
+            logger.error("%d partitions have code that does not end: their leases expire", len(held))
+        await self._keeper.leave()
+        logger.info("drained")
+
+    async def _release(self, ownership: Ownership) -> None:
+        if not ownership.lost:
+            await self._keeper.release(ownership)
+
+    def _hand_over(self, ownership: Ownership) -> None:
+        for attempt in self._table.of(ownership):
+            if attempt.cause is None:
+                attempt.stop(StopCause.HANDOVER)

@@ -1,0 +1,90 @@
+"""The process's table of runs: what it is about to admit, executes, or still has code of.
+
+A run enters before its admit is sent and leaves after its finish is answered (and after its code has ended). What the
+store believes to be running here and is not in this table is repaired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Any
+
+from runtime_core.contracts.run import RunResult
+from runtime_core.ids import ScopedRunId
+from runtime_core.store.attempts import Admission, Refusal
+from workers.partitions.ownership import Ownership
+
+
+class StopCause(StrEnum):
+    """Why an attempt is made to end early."""
+
+    CANCEL = "cancel"
+    SOFT_LIMIT = "soft_limit"
+    HARD_LIMIT = "hard_limit"
+    #: The partition moves; the run goes on elsewhere.
+    HANDOVER = "handover"
+    LEASE_LOST = "lease_lost"
+
+    @property
+    def writes_finish(self) -> bool:
+        """Every end inside a living process is written, but for those after which the run goes on elsewhere."""
+        return self not in (StopCause.HANDOVER, StopCause.LEASE_LOST)
+
+
+class Attempt:
+    """One entry of the table. ``answer`` is None while its admit is under way: its doorbell is in our hands."""
+
+    def __init__(self, run: ScopedRunId, ownership: Ownership) -> None:
+        self.run = run
+        self.ownership = ownership
+        self.answer: Admission | Refusal | None = None
+        self.cause: StopCause | None = None
+        #: The agent's own code, once it executes.
+        self.work: asyncio.Task[RunResult] | None = None
+        self.stopping = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "admitting" if self.answer is None else self.cause or ("executing" if self.work else "admitted")
+        return f"<Attempt {self.run} {state}>"
+
+    def stop(self, cause: StopCause) -> None:
+        """Make the attempt end; the first cause stands, but a lost lease overrides all. Loop thread only."""
+        if self.cause is None or cause is StopCause.LEASE_LOST:
+            self.cause = cause
+        self.stopping.set()
+        if self.work is not None:
+            self.work.cancel()
+
+
+class AttemptTable:
+    """Attempts by run. Changed on the hub thread (entering) and the loop thread (leaving)."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[ScopedRunId, Attempt] = {}
+
+    def __contains__(self, run: object) -> bool:
+        return run in self._attempts
+
+    def enter(self, attempt: Attempt) -> bool:
+        """False if the run is here already: this is a second doorbell."""
+        return self._attempts.setdefault(attempt.run, attempt) is attempt
+
+    def leave(self, attempt: Attempt) -> None:
+        if self._attempts.get(attempt.run) is attempt:
+            del self._attempts[attempt.run]
+
+    def get(self, run: ScopedRunId) -> Attempt | None:
+        return self._attempts.get(run)
+
+    def of(self, ownership: Ownership) -> list[Attempt]:
+        return [attempt for attempt in self._attempts.copy().values() if attempt.ownership is ownership]
+
+    def bells_in_hand(self, ownership: Ownership) -> int:
+        return sum(attempt.answer is None for attempt in self.of(ownership))
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [
+            {"run": attempt.run, "partition": attempt.ownership.lease.partition, "state": repr(attempt)}
+            for attempt in self._attempts.copy().values()
+        ]

@@ -1,0 +1,221 @@
+"""Execution of one attempt: from its admission to the answer of its finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from runtime_core.clock import boot_seconds
+from runtime_core.contracts.context import RunScope
+from runtime_core.contracts.frame import RunIds
+from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
+from runtime_core.errors import ExecutionError, InvalidInputError, LeaseLost
+from runtime_core.ids import split_run_id, split_session_key
+from runtime_core.kernel.runtime import Runtime
+from runtime_core.kernel.validation import json_output
+from runtime_core.store.attempts import Admission, AttemptStore
+from workers.execution.attempts import Attempt, AttemptTable, StopCause
+from workers.execution.publisher import Publisher, until_answered
+from workers.execution.staging import StagedWrites
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that an attempt's code gets to end after it was cancelled; then the run ends without it.
+_CANCEL_GRACE = 2.0
+
+
+class Runner:
+    """1. Whatever the attempt's code does, ``execute`` ends with the run finished in its record, unless the partition
+    is handed over or its lease is lost; then it writes nothing and returns None.
+
+    2. The attempt is in the table until its finish is answered and its code has ended.
+    """
+
+    def __init__(self, *, store: AttemptStore, runtime: Runtime, table: AttemptTable, worker: str) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._table = table
+        self._worker = worker
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    async def execute(self, attempt: Attempt, ending: Callable[[], StopCause | None]) -> RunResult | None:
+        """Execute an admitted attempt. ``ending`` says why the surrounding task was cancelled."""
+        admission = attempt.answer
+        assert isinstance(admission, Admission)
+        execution = _Execution(self._store, self._runtime, attempt, admission, self._worker)
+        try:
+            return await execution.run(ending)
+        finally:
+            if execution.code_has_ended:
+                self._table.leave(attempt)
+            else:
+                task = asyncio.create_task(self._outlive(attempt, execution))
+                self._lingering.add(task)
+                task.add_done_callback(self._lingering.discard)
+
+    async def _outlive(self, attempt: Attempt, execution: _Execution) -> None:
+        """The run is over for its client, its code is not: the session waits for that."""
+        try:
+            await execution.free_when_ended()
+        except LeaseLost:
+            logger.info("the session of run %s went to another worker", attempt.run)
+        finally:
+            self._table.leave(attempt)
+
+
+class _Execution:
+    """One attempt while it executes."""
+
+    def __init__(
+        self, store: AttemptStore, runtime: Runtime, attempt: Attempt, admission: Admission, worker: str
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._attempt = attempt
+        self._admission = admission
+        self._worker = worker
+        self._guard = attempt.ownership.guard
+        self._tenant = split_run_id(admission.run)[0]
+        self._request, self._unreadable = _read_request(admission)
+        self._publisher = Publisher(
+            store,
+            admission,
+            RunIds(
+                run_id=self._request.run_id,
+                session_id=self._request.session_id,
+                agent_id=self._request.agent_id,
+                parent_run_id=self._request.parent_run_id,
+            ),
+            self._guard,
+            on_cancel=lambda: attempt.stop(StopCause.CANCEL),
+            on_lost=lambda: attempt.stop(StopCause.LEASE_LOST),
+        )
+        self._scope = RunScope(
+            tenant=self._tenant,
+            attempt=admission.attempt,
+            config_version=admission.config_version,
+            guard=self._guard,
+            sink=self._publisher.publish,
+            writer=StagedWrites(store, admission, self._guard),
+        )
+
+    @property
+    def code_has_ended(self) -> bool:
+        work = self._attempt.work
+        return (work is None or work.done()) and not self._runtime.has_live_code(self._admission.run)
+
+    async def run(self, ending: Callable[[], StopCause | None]) -> RunResult | None:
+        attempt = self._attempt
+        attempt.work = asyncio.create_task(self._work(), name=f"run {self._admission.run}")
+        if attempt.cause is not None:  # it was stopped before it started
+            attempt.work.cancel()
+        await self._supervise(attempt.work, ending)
+        try:
+            await self._publisher.flush()
+            if attempt.cause is not None and not attempt.cause.writes_finish:
+                return None
+            result = self._describe(attempt.work)
+            await self._finish(result)
+        except LeaseLost:
+            logger.warning("run %s: the lease of its partition is lost, its result is dropped", self._admission.run)
+            return None
+        return result
+
+    async def _work(self) -> RunResult:
+        if self._unreadable is not None:
+            raise self._unreadable
+        return await self._runtime.execute(self._request, self._scope)
+
+    async def free_when_ended(self) -> None:
+        if self._attempt.work is not None:
+            await asyncio.wait({self._attempt.work})
+        await self._runtime.code_ended(self._admission.run)
+        await until_answered(
+            lambda: self._store.free_session(self._admission), self._guard, f"the end of run {self._admission.run}"
+        )
+
+    async def _supervise(self, work: asyncio.Task[RunResult], ending: Callable[[], StopCause | None]) -> None:
+        """Wait for the agent's code; once it is to stop, no longer than the grace. Survives its own cancellation."""
+        stopping = asyncio.create_task(self._attempt.stopping.wait())
+        try:
+            deadline: float | None = None
+            while not work.done():
+                try:
+                    if not stopping.done():
+                        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                        continue
+                    deadline = deadline or boot_seconds() + _CANCEL_GRACE
+                    if not (await asyncio.wait({work}, timeout=max(0.0, deadline - boot_seconds())))[0]:
+                        break
+                except asyncio.CancelledError:
+                    self._attempt.stop(ending() or StopCause.HANDOVER)
+        finally:
+            stopping.cancel()
+
+    def _describe(self, work: asyncio.Task[RunResult]) -> RunResult:
+        """The result to record, whatever became of the code."""
+        if work.done() and not work.cancelled() and work.exception() is None:
+            result = json_output(work.result())
+        else:
+            result = self._ended_early(work)
+        result.run_id = self._request.run_id
+        result.task_id = self._admission.run
+        result.metadata |= {
+            "worker": self._worker,
+            "attempt": self._admission.attempt,
+            "partition": self._admission.lease.partition,
+            "config_version": self._admission.config_version,
+        }
+        return result
+
+    def _ended_early(self, work: asyncio.Task[RunResult]) -> RunResult:
+        cause = self._attempt.cause
+        if cause is StopCause.CANCEL:
+            return RunResult(run_id=self._request.run_id, stop_reason=StopReason.CANCELLED)
+        if cause in (StopCause.SOFT_LIMIT, StopCause.HARD_LIMIT):
+            which = "soft" if cause is StopCause.SOFT_LIMIT else "hard"
+            error: BaseException = ExecutionError(
+                f"the run reached the worker's {which} time limit",
+                hint=f"raise RUNLANE_{which.upper()}_TIME_LIMIT_S, or give the run a budget.max_duration_ms below it",
+            )
+            return self._failed(StopReason.TIMEOUT, error)
+        if work.done() and not work.cancelled():
+            error = work.exception() or ExecutionError("the run ended without a result")
+        else:
+            error = ExecutionError("the run's code was cancelled, and not by Runlane")
+        return self._failed(StopReason.FAILED, error)
+
+    def _failed(self, status: StopReason, error: BaseException) -> RunResult:
+        return RunResult(
+            run_id=self._request.run_id, stop_reason=status, error_details=ErrorDetails.from_exception(error)
+        )
+
+    async def _finish(self, result: RunResult) -> None:
+        terminal = self._publisher.terminal(result)
+        hold = not self.code_has_ended
+        await until_answered(
+            lambda: self._store.finish(self._admission, result=result, terminal=terminal, hold_session=hold),
+            self._guard,
+            f"the result of run {self._admission.run}",
+        )
+
+
+def _read_request(admission: Admission) -> tuple[RunRequest, InvalidInputError | None]:
+    """The request, or a stand-in that names run and session with the reason why the record's cannot be read."""
+    try:
+        request = RunRequest.model_validate_json(admission.request)
+    except ValidationError as invalid:
+        _, session_id = split_session_key(admission.session)
+        stand_in = RunRequest(
+            agent_id="unknown", session_id=session_id, input_text="", run_id=split_run_id(admission.run)[1]
+        )
+        error = InvalidInputError(
+            f"the stored request of run {admission.run} cannot be read: {invalid.error_count()} errors, first: "
+            f"{invalid.errors(include_input=False)[0]['msg']}",
+            hint="submit it again; run the same release of runlane in producers and workers",
+        )
+        return stand_in, error
+    return request, None

@@ -1,0 +1,140 @@
+"""Doorbells on their way in: which queues are consumed, and what becomes of a doorbell before Celery sees a task.
+
+A doorbell is a claim check. ``admit`` decides whether it starts an attempt, and it is asked before a Celery Request
+exists: one that is refused leaves no trace in Celery's events (DESIGN §3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+from uuid import uuid4
+
+from celery.worker import state
+from kombu.entity import Queue
+
+from runtime_core.errors import RunlaneError
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.attempts import Admission, AttemptStore
+from runtime_core.store.connection import RETRYABLE
+from workers.execution.attempts import Attempt, AttemptTable
+from workers.partitions.ownership import Ownership
+from workers.pool.asyncio_pool import TaskPool
+
+logger = logging.getLogger(__name__)
+
+
+class DoorbellQueues:
+    """Which doorbell queues this worker's Celery consumer reads. Changes happen on the hub thread.
+
+    ``attach`` is called whenever the consumer has (re)connected; what was joined before is joined again.
+    """
+
+    def __init__(self, pool: TaskPool) -> None:
+        self._pool = pool
+        self._joined: set[int] = set()
+        self._consumer: Any = None
+
+    def join(self, partition: int) -> None:
+        self._pool.call_on_hub(self._join, partition)
+
+    def leave(self, partition: int) -> None:
+        self._pool.call_on_hub(self._leave, partition)
+
+    def attach(self, consumer: Any) -> None:
+        """The consumer is up. Hub thread."""
+        self._consumer = consumer
+        channel = consumer.task_consumer.channel
+        channel.free_slots = lambda: self._pool.num_processes - len(state.reserved_requests)
+        for partition in sorted(self._joined):
+            self._add(partition)
+        channel.cut_poll()
+
+    def detach(self) -> None:
+        self._consumer = None
+
+    def _join(self, partition: int) -> None:
+        self._joined.add(partition)
+        if self._consumer is not None:
+            self._add(partition)
+            self._consumer.task_consumer.channel.cut_poll()
+
+    def _leave(self, partition: int) -> None:
+        if partition not in self._joined:
+            return
+        self._joined.remove(partition)
+        if self._consumer is not None and self._consumer.task_consumer is not None:
+            self._consumer.cancel_task_queue(keys.queue(partition))
+            self._consumer.task_consumer.channel.cut_poll()
+
+    def _add(self, partition: int) -> None:
+        name = keys.queue(partition)
+        queues = self._consumer.app.amqp.queues
+        if name not in queues:
+            # The default exchange: kombu then keeps no binding table in Redis.
+            queues.add(Queue(name, exchange="", routing_key=name, no_ack=True, durable=True))
+        self._consumer.add_task_queue(name)
+
+
+class _Host(Protocol):
+    """What the intake needs of the worker process."""
+
+    table: AttemptTable
+    attempts: AttemptStore
+    config_version: int
+
+    def owner_of(self, partition: int) -> Ownership | None: ...
+
+
+class Intake:
+    """1. A run enters the table before its admit is sent. If it is there already, this is a second doorbell: dropped.
+
+    2. An admitted run, and one whose end this doorbell is to report, go on to Celery's stock handler; others leave the
+       table without a trace. A doorbell that is dropped is rung again by the sweep if its run still needs one.
+    """
+
+    def __init__(self, host: _Host, pool: TaskPool) -> None:
+        self._host = host
+        self._pool = pool
+
+    def receive(self, run: ScopedRunId, partition: int, accept: Callable[[], object]) -> None:
+        """A doorbell arrived. Hub thread; returns at once. ``accept`` hands the message to Celery, on that thread."""
+        ownership = self._host.owner_of(partition)
+        if ownership is None:
+            return
+        attempt = Attempt(run, ownership)
+        if not self._host.table.enter(attempt):
+            return
+        self._pool.reserved += 1
+        self._pool.submit(self._admit(attempt, accept))
+
+    async def _admit(self, attempt: Attempt, accept: Callable[[], object]) -> None:
+        try:
+            attempt.answer = await self._host.attempts.admit(
+                attempt.ownership.lease, attempt.run, nonce=uuid4().hex, config_version=self._host.config_version
+            )
+        except (RunlaneError, *RETRYABLE) as error:
+            logger.warning("run %s could not be admitted, its doorbell rings again: %s", attempt.run, error)
+        except Exception:
+            logger.exception("run %s could not be admitted", attempt.run)
+        self._pool.call_on_hub(self._answered, attempt, accept)
+
+    def _answered(self, attempt: Attempt, accept: Callable[[], object]) -> None:
+        self._pool.reserved -= 1
+        answer = attempt.answer
+        if answer is None or not (isinstance(answer, Admission) or answer.announce):
+            self._host.table.leave(attempt)
+            return
+        try:
+            accept()
+        except Exception:
+            self._host.table.leave(attempt)  # if it was admitted, the sweep finds and repairs it
+            raise
+
+
+def partition_of_queue(queue: str) -> int | None:
+    """The partition of a doorbell queue's name, None for any other name."""
+    number = queue.removeprefix(f"{keys.INGRESS_QUEUE}.p")
+    return int(number) if number != queue and number.isdigit() else None

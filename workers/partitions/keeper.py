@@ -1,0 +1,162 @@
+"""Keeps this worker's share of the partitions: heartbeat, acquire, sweep and repair, loss, release."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+from uuid import uuid4
+
+from runtime_core.clock import boot_seconds
+from runtime_core.errors import LeaseLost
+from runtime_core.store.attempts import AttemptStore
+from runtime_core.store.connection import RETRYABLE
+from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
+from runtime_core.store.timing import SETTLE_SECONDS, SWEEP_INTERVAL
+from workers.execution.attempts import AttemptTable, StopCause
+from workers.partitions.assignor import wanted
+from workers.partitions.observation import LeaseObservation
+from workers.partitions.ownership import Ownership
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the fleet. Kill → lease expires (6 s) → seen unchanged for a TTL → acquired: two of
+#: these on top of the TTL must stay below the promised TTL + 2 s.
+_TICK = 0.5
+
+
+class Consumption(Protocol):
+    """The doorbell queues that this worker's consumer reads. Both return at once and may be called from any thread."""
+
+    def join(self, partition: int) -> None: ...
+
+    def leave(self, partition: int) -> None: ...
+
+
+class PartitionKeeper:
+    """1. A partition in ``held`` was acquired by this process and neither released nor lost; its queue is consumed.
+
+    2. A loss stops the partition's attempts at once; a release waits for its caller to have ended them.
+    3. What the store believes to run here and does not is repaired.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        partitions: int,
+        leases: LeaseStore,
+        attempts: AttemptStore,
+        table: AttemptTable,
+        consumption: Consumption,
+        info: Callable[[], Mapping[str, str]],
+        expect_workers: int | None,
+        on_left: Callable[[int], None],
+    ) -> None:
+        self._worker = worker
+        self._partitions = partitions
+        self._leases = leases
+        self._attempts = attempts
+        self._table = table
+        self._consumption = consumption
+        self._info = info
+        self._expect_workers = expect_workers
+        self._on_left = on_left
+        self._observation = LeaseObservation()
+        #: Owners of acquisitions whose reply was lost: the next try repeats them.
+        self._unanswered: dict[int, str] = {}
+        self._started = boot_seconds()
+        self._swept = 0.0
+        self.draining = False
+        self.held: dict[int, Ownership] = {}
+
+    async def run(self) -> None:
+        """Keep going until cancelled. Redis errors are logged and tried again."""
+        while True:
+            try:
+                await self._tick()
+            except RETRYABLE as error:
+                self._observation.forget()
+                logger.warning("Redis does not answer, trying again: %s", error)
+            except Exception:
+                logger.exception("keeping the partitions failed, trying again")
+            await asyncio.sleep(_TICK)
+
+    def lose(self, ownership: Ownership) -> None:
+        """Another worker owns the partition: stop what runs there, write nothing more."""
+        if self._forget(ownership):
+            logger.warning("partition %d is lost to another worker", ownership.lease.partition)
+        ownership.lost = True
+        for attempt in self._table.of(ownership):
+            attempt.stop(StopCause.LEASE_LOST)
+
+    async def release(self, ownership: Ownership) -> None:
+        """Give a partition up, its attempts having ended. Repeats until Redis answers or the lease has lapsed."""
+        self._forget(ownership)
+        while True:
+            try:
+                return await self._leases.release(ownership.lease)
+            except RETRYABLE as error:
+                if not ownership.valid:
+                    logger.warning("partition %d was not released, it expires: %s", ownership.lease.partition, error)
+                    return None
+                await asyncio.sleep(_TICK)
+
+    async def leave(self) -> None:
+        try:
+            await self._leases.leave(self._worker)
+        except RETRYABLE as error:
+            logger.warning("the heartbeat was not withdrawn, it expires: %s", error)
+
+    async def _tick(self) -> None:
+        await self._leases.heartbeat(self._worker, self._info())
+        fleet = await self._leases.observe(self._partitions)
+        now = boot_seconds()
+        self._observation.note(fleet, now)
+        if not self.draining and self._settled(fleet, now):
+            for view in wanted(fleet, self._worker, len(self.held), self._observation.unchanged_for_ttl(now)):
+                await self._acquire(view)
+        if now - self._swept >= SWEEP_INTERVAL:
+            self._swept = now
+            await self._sweep()
+
+    def _settled(self, fleet: FleetView, now: float) -> bool:
+        """A worker that starts waits a moment for the others, so that the fleet divides the partitions once."""
+        if self._expect_workers is not None and len(fleet.members) >= self._expect_workers:
+            return True
+        return now - self._started >= SETTLE_SECONDS
+
+    async def _acquire(self, view: LeaseView) -> None:
+        partition = view.partition
+        owner = self._unanswered.setdefault(partition, f"{self._worker}#{uuid4().hex}")
+        sent = boot_seconds()
+        lease = await self._leases.acquire(partition, owner, observed_owner=view.owner)
+        del self._unanswered[partition]
+        if lease is not None:
+            self.held[partition] = Ownership(lease, sent)
+            self._consumption.join(partition)
+
+    async def _sweep(self) -> None:
+        held = [ownership for ownership in self.held.values() if ownership.valid]
+        if not held:
+            return
+        in_hand = {ownership.lease: self._table.bells_in_hand(ownership) for ownership in held}
+        for ownership, live in zip(held, await self._leases.sweep(in_hand), strict=True):
+            if isinstance(live, LeaseLost):
+                continue  # expired, or the renewal thread is about to say so
+            for run, attempt in live:
+                if run not in self._table:
+                    logger.warning("run %s is marked as running here and is not: it starts again", run)
+                    await self._attempts.repair(ownership.lease, run, attempt)
+
+    def _forget(self, ownership: Ownership) -> bool:
+        """Stop consuming; False if that had happened before."""
+        ownership.frozen = True
+        partition = ownership.lease.partition
+        if self.held.get(partition) is not ownership:
+            return False
+        del self.held[partition]
+        self._consumption.leave(partition)
+        self._on_left(partition)
+        return True

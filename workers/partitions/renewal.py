@@ -1,0 +1,79 @@
+"""Lease renewal: a thread of its own with a connection of its own, so that a busy event loop does not cost a lease."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from runtime_core.clock import boot_seconds
+from runtime_core.errors import LeaseLost
+from runtime_core.ids import ScopedRunId
+from runtime_core.store.connection import connect_sync
+from runtime_core.store.leases import renew
+from runtime_core.store.timing import RENEW_INTERVAL
+from workers.partitions.ownership import Ownership, valid_until
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for one renewal; a later answer would not extend the validity by much.
+_TIMEOUT = 2.0
+
+
+class Renewal:
+    """1. Every RENEW_INTERVAL each held lease is renewed, as long as ``alive`` says that this process works.
+
+    2. ``on_lost`` and ``on_cancel`` are called in this thread; they hand over to the loop and return at once.
+    3. Redis errors are logged and tried again; validity lapses meanwhile, nothing is given up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        held: Callable[[], list[Ownership]],
+        *,
+        alive: Callable[[], bool],
+        on_lost: Callable[[Ownership], object],
+        on_cancel: Callable[[ScopedRunId], object],
+    ) -> None:
+        self._client = connect_sync(url, timeout=_TIMEOUT)
+        self._held = held
+        self._alive = alive
+        self._on_lost = on_lost
+        self._on_cancel = on_cancel
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(_TIMEOUT + RENEW_INTERVAL)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(RENEW_INTERVAL):
+            if not self._alive():
+                logger.warning("leases are not renewed: the event loop or Celery's hub does not answer")
+                continue
+            try:
+                self._renew_all()
+            except (RedisError, OSError) as error:
+                logger.warning("leases could not be renewed, trying again: %s", error)
+
+    def _renew_all(self) -> None:
+        held = [ownership for ownership in self._held() if not ownership.lost]
+        if not held:
+            return
+        sent = boot_seconds()
+        for ownership, reply in zip(held, renew(self._client, [one.lease for one in held]), strict=True):
+            if isinstance(reply, LeaseLost):
+                ownership.lost = True
+                self._on_lost(ownership)
+                continue
+            ownership.until = valid_until(sent)
+            for run in reply:
+                self._on_cancel(run)

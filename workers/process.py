@@ -1,0 +1,186 @@
+"""The composition root of a worker process: what is built from settings and pool, opened and closed with them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+from uuid import uuid4
+
+from runtime_core.clock import boot_seconds
+from runtime_core.config.loader import load_config
+from runtime_core.config.schema import AppConfig
+from runtime_core.config.settings import Settings
+from runtime_core.errors import ConfigError
+from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.kernel.runtime import Runtime
+from runtime_core.partitioning import partition_of
+from runtime_core.plugins.builtin.session.redis import RedisSession
+from runtime_core.store.attempts import AttemptStore
+from runtime_core.store.connection import connect
+from runtime_core.store.leases import LeaseStore
+from runtime_core.store.meta import check_eviction_policy, open_store
+from runtime_core.store.runs import RunStore
+from workers.control.drain import Drain
+from workers.execution.attempts import AttemptTable, StopCause
+from workers.execution.runner import Runner
+from workers.intake import DoorbellQueues, Intake
+from workers.partitions.keeper import PartitionKeeper
+from workers.partitions.ownership import Ownership
+from workers.partitions.renewal import Renewal
+from workers.pool.asyncio_pool import TaskPool
+
+logger = logging.getLogger(__name__)
+
+#: The version of the agents file that RUNLANE_CONFIG names.
+FILE_CONFIG_VERSION = 1
+#: Seconds after which a silent event loop or hub counts as hung, and leases are renewed no more.
+_HUNG_AFTER = 3.0
+_BEAT = 0.5
+
+
+class WorkerProcess:
+    """Everything of Runlane in one worker process. ``open`` and ``close`` run on the pool's loop.
+
+    ``worker`` is unique to this process: a restart under the same Celery node name is another worker.
+    """
+
+    def __init__(self, settings: Settings, pool: TaskPool, queues: DoorbellQueues, node_name: str) -> None:
+        self._settings = settings
+        self.pool = pool
+        self.queues = queues
+        self._node_name = node_name
+        self.worker = f"{node_name}.{uuid4().hex[:6]}"
+        self.table = AttemptTable()
+        self._redis = connect(settings.redis_url)
+        self.attempts = AttemptStore(self._redis)
+        self.intake = Intake(self, pool)
+        self.config_version = FILE_CONFIG_VERSION
+        self.drain_grace = settings.drain_grace_s
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop_beat = self._hub_beat = boot_seconds()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect, check the store, load the agents, start to keep partitions. Raises ConfigError with the fix."""
+        settings = self._settings
+        await check_eviction_policy(self._redis)
+        partitions = await open_store(self._redis, settings.partitions)
+        self.runs = RunStore(self._redis, partitions)
+        self._sessions = RedisSession({"redis_url": settings.redis_url})
+        self.runtime = Runtime(
+            _agents_config(settings),
+            session_manager=self._sessions,
+            config_version=self.config_version,
+            shared_sessions_only=True,
+            session_cache_size=settings.session_cache_size,
+            session_idle_seconds=settings.session_idle_s,
+        )
+        self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
+        self._partitions = partitions
+        self.keeper = PartitionKeeper(
+            worker=self.worker,
+            partitions=partitions,
+            leases=LeaseStore(self._redis),
+            attempts=self.attempts,
+            table=self.table,
+            consumption=self.queues,
+            info=self._info,
+            expect_workers=settings.expect_workers,
+            on_left=self._evict,
+        )
+        self.drain = Drain(self.keeper, self.table, self.queues)
+        loop = asyncio.get_running_loop()
+        self._renewal = Renewal(
+            settings.redis_url,
+            lambda: list(self.keeper.held.values()),
+            alive=self._alive,
+            on_lost=lambda ownership: loop.call_soon_threadsafe(self.keeper.lose, ownership),
+            on_cancel=lambda run: loop.call_soon_threadsafe(self.cancel_here, run),
+        )
+        self._renewal.start()
+        for work in (self.keeper.run(), self._beat()):
+            self._background(work)
+
+    async def close(self) -> None:
+        """Stop keeping partitions, close the runtime. Partitions still held expire."""
+        if self._closed:
+            return
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._renewal.stop)
+        await self.runtime.close()
+        await self._sessions.close()
+        await self._redis.aclose()
+
+    def owner_of(self, partition: int) -> Ownership | None:
+        """The ownership under which a doorbell of the partition may be admitted now."""
+        ownership = self.keeper.held.get(partition)
+        return ownership if ownership is not None and ownership.admits else None
+
+    def cancel_here(self, run: ScopedRunId) -> None:
+        """A run is to be cancelled; if it executes here, it stops. Loop thread."""
+        attempt = self.table.get(run)
+        if attempt is not None:
+            attempt.stop(StopCause.CANCEL)
+
+    def _alive(self) -> bool:
+        """Whether the event loop and Celery's hub both turn; a process in which they do not must lose its leases."""
+        return boot_seconds() - min(self._loop_beat, self._hub_beat) < _HUNG_AFTER
+
+    async def _beat(self) -> None:
+        while True:
+            self._loop_beat = boot_seconds()
+            self.pool.call_on_hub(self._note_hub)
+            await asyncio.sleep(_BEAT)
+
+    def _note_hub(self) -> None:
+        self._hub_beat = boot_seconds()
+
+    def _info(self) -> Mapping[str, str]:
+        return {
+            "node": self._node_name,
+            "pid": str(os.getpid()),
+            "config_version": str(self.config_version),
+            "concurrency": str(self.pool.limit),
+            "partitions": str(len(self.keeper.held)),
+            "seen": str(int(time.time() * 1000)),
+        }
+
+    def _evict(self, partition: int) -> None:
+        def leaves(session: SessionKey) -> bool:
+            return partition_of(session, self._partitions) == partition
+
+        self._background(self.runtime.evict_sessions(leaves))
+
+    def _background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_current: WorkerProcess | None = None
+
+
+def set_current_process(process: WorkerProcess) -> None:
+    global _current
+    _current = process
+
+
+def current_process() -> WorkerProcess:
+    """The WorkerProcess of this process. Raises RuntimeError outside of a worker."""
+    if _current is None:
+        raise RuntimeError("this is not a Runlane worker: start one with `runlane worker`")
+    return _current
+
+
+def _agents_config(settings: Settings) -> AppConfig:
+    if settings.config is None:
+        raise ConfigError("no agents file is configured", hint="set RUNLANE_CONFIG=agents.yaml or pass --config")
+    return load_config(settings.config)
