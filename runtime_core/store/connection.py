@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -13,6 +12,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from runtime_core.errors import ConfigError
+from runtime_core.redaction import redacted_url
 
 #: What may pass when the call is repeated. Every script is safe to repeat after a lost reply.
 RETRYABLE = (
@@ -27,13 +27,6 @@ RETRYABLE = (
 _SOCKET_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _RETRIES = 3
-
-
-def redacted_url(url: str) -> str:
-    """``url`` without its password and user: fit for logs and errors."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"***@{host}" if "@" in parts.netloc else host, parts.path, "", ""))
 
 
 def _options() -> dict[str, Any]:

@@ -191,6 +191,9 @@ async def test_session_edits_wait_for_the_end_of_a_run(store: Store) -> None:
     await store.sessions.edit(SESSION, [message_entry({"role": "user"})])
     assert await store.sessions.messages(SESSION) == [{"role": "user"}]
     assert await store.sessions.known("default") == [SESSION]
+    other = session_key("default", "never ran")
+    await store.sessions.edit(other, [message_entry({"role": "user"})])
+    assert await store.sessions.known("default") == [other, SESSION]
     await store.sessions.delete(SESSION)
     assert await store.sessions.messages(SESSION) == []
 
