@@ -61,7 +61,7 @@ async def run_in_greenlet(function: Callable[[], Any]) -> Any:
         except GeneratorExit:
             raise  # the loop was closed under us: nobody can switch into the body any more
         except BaseException as error:
-            value = body.throw(error)
+            value = body.throw(type(error), error, error.__traceback__)
         else:
             value = body.switch(outcome)
     return value
