@@ -108,7 +108,8 @@ class SessionPluginCache(Generic[PluginsT]):
         entry = self._entries.get((session, agent_id))
         return None if entry is None else entry.plugins
 
-    def keys(self) -> list[CacheKey]:
+    def cached(self) -> list[CacheKey]:
+        """Least recently used first."""
         return list(self._entries)
 
     def session_count(self) -> int:

@@ -7,9 +7,11 @@ from typing import Any
 from runtime_core.config.schema import AgentDefinition, PluginRef
 from runtime_core.kernel.agent_plugins import AgentPlugins
 
+_SINGLE_PLUGINS = ("memory", "pattern", "tool_executor", "context_assembler")
+
 
 def describe_agent(agent: AgentDefinition, plugins: AgentPlugins | None) -> dict[str, Any]:
-    """JSON-ready: id, name, its plugin references, the enabled tools, and the class names of loaded plugins if any."""
+    """JSON-ready: id, name, its plugin references, the ids of enabled tools, and the class names of loaded plugins."""
     return {
         "id": agent.id,
         "name": agent.name,
@@ -17,24 +19,20 @@ def describe_agent(agent: AgentDefinition, plugins: AgentPlugins | None) -> dict
         "pattern": _reference(agent.pattern),
         "tool_executor": _reference(agent.tool_executor),
         "context_assembler": _reference(agent.context_assembler),
-        "tools": [{"id": tool.id, **_selector(tool)} for tool in agent.tools if tool.enabled],
-        "loaded_plugins": None if plugins is None else _loaded(plugins),
+        "tools": [tool.id for tool in agent.tools if tool.enabled],
+        "loaded_plugins": {
+            **{
+                name: _class_name(plugins, name) for name in ("memory", "pattern", "tool_executor", "context_assembler")
+            },
+            "tools": sorted(plugins.tools) if plugins else [],
+        },
     }
 
 
-def _reference(ref: PluginRef | None) -> dict[str, str | None] | None:
-    return None if ref is None else _selector(ref)
+def _reference(ref: PluginRef | None) -> dict[str, str | None]:
+    return {"type": ref.type, "impl": ref.impl} if ref else {"type": None, "impl": None}
 
 
-def _selector(ref: PluginRef) -> dict[str, str | None]:
-    return {"type": ref.type, "impl": ref.impl}
-
-
-def _loaded(plugins: AgentPlugins) -> dict[str, Any]:
-    return {
-        "memory": type(plugins.memory).__name__,
-        "pattern": type(plugins.pattern).__name__,
-        "tool_executor": type(plugins.tool_executor).__name__,
-        "context_assembler": None if plugins.context_assembler is None else type(plugins.context_assembler).__name__,
-        "tools": sorted(plugins.tools),
-    }
+def _class_name(plugins: AgentPlugins | None, name: str) -> str | None:
+    plugin = getattr(plugins, name, None)
+    return None if plugin is None else type(plugin).__name__

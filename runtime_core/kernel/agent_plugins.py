@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from runtime_core.config.schema import AgentDefinition, PluginRef
 from runtime_core.errors import PluginError
+from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.tools import DefaultToolExecutor
 from runtime_core.plugins.loader import load_plugin, load_symbol
 from runtime_core.plugins.protocols import Seam
@@ -31,12 +31,8 @@ class AgentPlugins:
     async def close(self) -> None:
         """Close the memory first, then whatever else can be closed; what fails is logged."""
         for plugin in (self.memory, self.pattern, *self.tools.values(), self.tool_executor, self.context_assembler):
-            if not callable(close := getattr(plugin, "close", None)):
-                continue
             try:
-                outcome = close()
-                if inspect.isawaitable(outcome):
-                    await outcome
+                await call_if_present(plugin, "close")
             except Exception:
                 logger.exception("closing %s failed", type(plugin).__name__)
 

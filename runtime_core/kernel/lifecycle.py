@@ -11,7 +11,7 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -31,6 +31,7 @@ from runtime_core.errors import (
 from runtime_core.events.bus import RunEvents
 from runtime_core.kernel.agent_plugins import AgentPlugins
 from runtime_core.kernel.budget import DurationExceeded
+from runtime_core.kernel.optional_methods import optional_method
 from runtime_core.kernel.outcome import error_of, is_failure, stop_reason_of
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.threads import LiveThreads
@@ -145,7 +146,7 @@ class Lifecycle:
         """(transcript, artifacts, metadata): from the assembler, or else all that the session has."""
         assembler, session_id, manager = self.plugins.context_assembler, self.request.session_id, self.session_manager
         known = {"request": self.request, "session_state": state, "session_manager": manager}
-        if callable(compact := getattr(assembler, "compact", None)):
+        if (compact := optional_method(assembler, "compact")) is not None:
             await self._compact_context(compact(**known))
         await self.events.emit("context.assemble.started")
         started = time.monotonic()
@@ -178,7 +179,7 @@ class Lifecycle:
 
     async def _preflight(self, context: RunContext[Any]) -> None:
         for tool_id, tool in self.plugins.tools.items():
-            if not callable(check := getattr(tool, "preflight", None)):
+            if (check := optional_method(tool, "preflight")) is None:
                 continue
             if tool_id in self.plugins.ready_tools:
                 await self.events.emit("tool.preflight", tool_id=tool_id, result="cached-ok", duration_ms=0)
@@ -196,8 +197,7 @@ class Lifecycle:
     async def _memory_step(self, step: str, context: RunContext[Any]) -> None:
         """inject, writeback or compact; a failure is an event, and ends the run only if on_error is ``fail``."""
         memory = self.plugins.memory
-        act: Callable[[RunContext[Any]], Awaitable[None]] | None = getattr(memory, step, None)
-        if act is None:
+        if (act := optional_method(memory, step)) is None:
             return
         await self.events.emit(f"memory.{step}.started")
         try:
@@ -221,7 +221,7 @@ class Lifecycle:
         attempt = 0
         while True:
             raw = await pattern.execute()
-            if not callable(finalize := getattr(pattern, "finalize", None)):
+            if (finalize := optional_method(pattern, "finalize")) is None:
                 return raw
             try:
                 return await finalize(raw, output_type)
@@ -252,9 +252,7 @@ class Lifecycle:
         except LeaseLost:
             raise
         except Exception:
-            logger.exception(
-                "the transcript of session %s lacks the failed run %s", self.request.session_id, result.run_id
-            )
+            logger.exception("the failed run %s could not be written into its transcript", result.run_id)
         return result
 
     async def _record(self, content: Any, stop_reason: StopReason, *, failed: bool = False) -> None:
@@ -277,7 +275,7 @@ class Lifecycle:
 
     async def _finalized(self, result: RunResult, state: dict[str, Any]) -> RunResult:
         """What the assembler makes of the result; its failure is logged, for the run is over."""
-        if not callable(finalize := getattr(self.plugins.context_assembler, "finalize", None)):
+        if (finalize := optional_method(self.plugins.context_assembler, "finalize")) is None:
             return result
         known = {"request": self.request, "session_state": state, "session_manager": self.session_manager}
         try:

@@ -11,8 +11,8 @@ from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, Pa
 def is_failure(error: BaseException) -> bool:
     """Whether the run ends as failed; otherwise the exception is the host's: a cancellation or a lost lease.
 
-    A plugin may raise anything, SystemExit and CancelledError too: a CancelledError that nobody asked this task for, and
-    a GeneratorExit inside a running task, are the plugin's own.
+    A plugin may raise anything, SystemExit too. A CancelledError that nobody asked this task for, and a GeneratorExit
+    inside a running task, are the plugin's own.
     """
     if isinstance(error, LeaseLost):
         return False

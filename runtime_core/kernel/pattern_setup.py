@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
-
-logger = logging.getLogger(__name__)
+from runtime_core.kernel.optional_methods import optional_method
 
 
 async def set_up_pattern(pattern: Any, context: RunContext[Any]) -> None:
@@ -20,7 +18,7 @@ async def set_up_pattern(pattern: Any, context: RunContext[Any]) -> None:
     A pattern of this project takes ``context``; one of the openagents SDK takes the parts one by one (agent_id,
     session_id, input_text, state, tools, llm_client, …) and would make a context of its own, which is replaced.
     """
-    if callable(setup := getattr(pattern, "setup", None)):
+    if (setup := optional_method(pattern, "setup")) is not None:
         outcome = setup(**_accepted(setup, {"context": context, **_parts(context)}))
         if inspect.isawaitable(outcome):
             await outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -24,6 +23,7 @@ from runtime_core.kernel.agent_info import describe_agent
 from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
 from runtime_core.kernel.budget import effective_budget
 from runtime_core.kernel.lifecycle import Lifecycle
+from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import error_of, is_failure, stop_reason_of
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.llm.clients import create_client
@@ -193,7 +193,7 @@ class Runtime:
         agent = self._agents.get(agent_id)
         if agent is None:
             return None
-        sessions = [session for session, loaded_agent in self.plugin_cache.keys() if loaded_agent == agent_id]
+        sessions = [session for session, loaded_agent in self.plugin_cache.cached() if loaded_agent == agent_id]
         return describe_agent(agent, self.plugin_cache.peek(sessions[-1], agent_id) if sessions else None)
 
     def get_session_count(self) -> int:
@@ -207,7 +207,7 @@ class Runtime:
 
     async def release_session(self, session_id: str) -> None:
         """Release what the runtime itself holds for the session; plugins stay. Doing it twice is no error."""
-        await _call_if_present(self._runtime_plugin, "release_session", session_id)
+        await call_if_present(self._runtime_plugin, "release_session", session_id)
 
     async def evict_sessions(self, predicate: Callable[[SessionKey], bool]) -> int:
         """Drop the plugins of the sessions that ``predicate`` names, as when their partition leaves."""
@@ -216,10 +216,10 @@ class Runtime:
     async def close(self) -> None:
         """Close memories, runtime, session, events, models, in this order. A given session manager is left open."""
         await self.plugin_cache.close()
-        await _call_if_present(self._runtime_plugin, "close")
+        await call_if_present(self._runtime_plugin, "close")
         if self._owns_session_manager:
-            await _call_if_present(self._sessions, "close")
-        await _call_if_present(self._events, "close")
+            await call_if_present(self._sessions, "close")
+        await call_if_present(self._events, "close")
         for client in self._llm_clients.values():
             await client.close()
 
@@ -313,8 +313,8 @@ class Runtime:
         if self._shared_sessions_only and not getattr(plugin, "shared_between_processes", False):
             raise ConfigError(
                 f"the session plugin {ref.type or ref.impl!r} is not shared between processes",
-                hint="remove the session section: workers keep sessions in Redis; or set shared_between_processes = True "
-                "on a plugin of your own that other processes can read",
+                hint="remove the session section, for workers keep sessions in Redis; a plugin of your own that other "
+                "processes can read says so with shared_between_processes = True",
             )
         return plugin
 
@@ -370,13 +370,6 @@ async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: in
         raise
     except Exception:
         logger.exception("the end of run %s could not be announced", result.run_id)
-
-
-async def _call_if_present(plugin: Any, method: str, *arguments: Any) -> None:
-    if callable(function := getattr(plugin, method, None)):
-        outcome = function(*arguments)
-        if inspect.isawaitable(outcome):
-            await outcome
 
 
 def _frame(event: RuntimeEvent, request: RunRequest, sequence: int) -> Frame:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from typing import Any, cast
+from typing import Any
 
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import LeaseLost, ToolError, ToolTimeoutError, ToolValidationError
 from runtime_core.ids import ScopedRunId, scoped_run_id
 from runtime_core.kernel.budget import check_tool_budget
+from runtime_core.kernel.optional_methods import call_if_present, optional_method
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 
@@ -87,18 +88,18 @@ class BoundTool:
 
     def describe(self) -> dict[str, Any]:
         """``{name, description, parameters}``; of a tool without ``describe``, from its attributes and ``schema()``."""
-        if callable(describe := getattr(self._tool, "describe", None)):
-            return cast("dict[str, Any]", describe())
-        schema = getattr(self._tool, "schema", None)
+        if (describe := optional_method(self._tool, "describe")) is not None:
+            return describe()
+        schema = optional_method(self._tool, "schema")
         return {
             "name": getattr(self._tool, "name", "") or self.tool_id,
             "description": getattr(self._tool, "description", "") or inspect.getdoc(self._tool) or "",
-            "parameters": schema() if callable(schema) else {"type": "object", "properties": {}},
+            "parameters": schema() if schema else {"type": "object", "properties": {}},
         }
 
     def execution_spec(self) -> ToolExecutionSpec:
-        specify = getattr(self._tool, "execution_spec", None)
-        return cast("ToolExecutionSpec", specify()) if callable(specify) else ToolExecutionSpec()
+        specify = optional_method(self._tool, "execution_spec")
+        return specify() if specify else ToolExecutionSpec()
 
     async def invoke(
         self, params: dict[str, Any] | None, context: Any = None, *, call_id: str | None = None
@@ -125,10 +126,10 @@ class BoundTool:
 
     async def fallback(self, error: Exception, params: dict[str, Any], context: Any = None) -> Any:
         """The tool's own fallback; one without raises ``error``."""
-        fallback = getattr(self._tool, "fallback", None)
-        if not callable(fallback):
+        fallback = optional_method(self._tool, "fallback")
+        if fallback is None:
             raise error
-        return await cast("Any", fallback(error, params, self._context))
+        return await fallback(error, params, self._context)
 
     def _request(self, params: dict[str, Any], call_id: str | None) -> ToolExecutionRequest:
         return ToolExecutionRequest(
@@ -141,21 +142,18 @@ class BoundTool:
         )
 
     async def _prepare(self, params: dict[str, Any]) -> None:
-        if callable(validate := getattr(self._tool, "validate_params", None)):
-            valid, problem = cast("tuple[bool, str | None]", validate(params))
+        if (validate := optional_method(self._tool, "validate_params")) is not None:
+            valid, problem = validate(params)
             if not valid:
                 raise ToolValidationError(problem or None, tool_id=self.tool_id)
-        if callable(before := getattr(self._tool, "before_invoke", None)):
-            await cast("Any", before(params, self._context))
+        await call_if_present(self._tool, "before_invoke", params, self._context)
 
     async def _after(
         self, params: dict[str, Any], result: ToolExecutionResult | None, failure: BaseException | None
     ) -> None:
-        if not callable(after := getattr(self._tool, "after_invoke", None)):
-            return
         data = result.data if result is not None and result.success else None
         try:
-            await cast("Any", after(params, self._context, data, failure))
+            await call_if_present(self._tool, "after_invoke", params, self._context, data, failure)
         except Exception:
             logger.exception("after_invoke of tool %s failed", self.tool_id)
 

@@ -1,0 +1,132 @@
+"""Tools within a run: threads, failures, stable call ids."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from runtime_core.contracts.run import RunBudget, StopReason
+from runtime_core.events.bus import RuntimeEvent
+from runtime_core.ids import ScopedRunId
+from tests.unit.kernel_plugins import ThreadTool
+from tests.unit.kernel_setup import plugin, recorded, request, runtime
+
+
+@pytest.fixture
+def blocked() -> Iterator[threading.Event]:
+    """The event that ThreadTool waits for; set in the end, so that no thread stays behind."""
+    ThreadTool.release.clear()
+    yield ThreadTool.release
+    ThreadTool.release.set()
+
+
+def tool(name: str, **settings: Any) -> list[dict[str, Any]]:
+    return [{"id": "t", **plugin(name, **settings)}]
+
+
+def payloads(events: list[RuntimeEvent], name: str) -> list[dict[str, Any]]:
+    return [event.payload for event in events if event.name == name]
+
+
+async def test_a_failing_tool_is_told_to_the_model_and_the_run_goes_on() -> None:
+    result, events = await recorded(runtime(tools=tool("FailingTool")), request("/tool t x"))
+
+    assert result.stop_reason is StopReason.COMPLETED
+    assert result.final_output == "t says: Error: the disk is full (buy another one)"
+    failed = payloads(events, "tool.failed")[0]
+    assert failed["error_details"]["code"] == "tool.permanent"
+    assert failed["call_id"] == payloads(events, "tool.called")[0]["call_id"]
+
+
+async def test_a_crashing_tool_is_a_tool_error_with_its_cause() -> None:
+    result, events = await recorded(runtime(tools=tool("CrashingTool")), request("/tool t x"))
+
+    details = payloads(events, "tool.failed")[0]["error_details"]
+    assert result.stop_reason is StopReason.COMPLETED
+    assert (details["code"], details["context"]["tool_id"]) == ("tool.error", "t")
+    assert details["cause"]["message"] == "ZeroDivisionError: by zero"
+
+
+async def test_a_tool_that_exits_the_process_fails_its_run_only() -> None:
+    host = runtime(tools=tool("ExitingTool"))
+
+    result, events = await recorded(host, request("/tool t x"))
+
+    assert result.stop_reason is StopReason.FAILED
+    assert result.error_details is not None
+    assert result.error_details.message == "SystemExit: 1"
+    assert len(payloads(events, "tool.failed")) == 1
+    assert (await host.execute(request())).stop_reason is StopReason.COMPLETED
+
+
+async def test_an_unknown_tool_is_a_failed_call_with_a_near_match() -> None:
+    result, events = await recorded(runtime(), request("/tool cal 1+1"))
+
+    assert result.stop_reason is StopReason.COMPLETED
+    assert "Did you mean 'calc'?" in result.final_output
+    assert payloads(events, "tool.failed")[0]["error"] == "there is no tool 'cal'"
+
+
+async def test_call_ids_are_the_same_in_every_attempt_and_differ_between_calls() -> None:
+    host, run = runtime(pattern=plugin("ThreeCalls")), request()
+
+    first = payloads((await recorded(host, run))[1], "tool.called")
+    second = payloads((await recorded(host, run))[1], "tool.called")
+
+    assert [call["call_id"] for call in first] == [call["call_id"] for call in second]
+    assert len({call["call_id"] for call in first}) == 3
+
+
+async def test_a_batch_has_one_outcome_per_call() -> None:
+    result, events = await recorded(runtime(pattern=plugin("ThreeCalls")), request())
+
+    assert result.stop_reason is StopReason.COMPLETED, result.error_details
+    assert "zero" in result.final_output[1]
+    completed = payloads(events, "tool.batch.completed")[0]
+    assert (completed["successes"], completed["failures"]) == (1, 1)
+
+
+async def test_a_plain_tool_runs_in_a_thread_while_the_loop_goes_on(blocked: threading.Event) -> None:
+    host, called = runtime(tools=tool("ThreadTool")), asyncio.Event()
+    host.event_bus.subscribe("tool.called", lambda _: called.set())
+    run = asyncio.create_task(host.execute(request("/tool t x")))
+
+    await called.wait()
+    blocked.set()
+
+    assert "runlane-tool" in (await run).final_output
+
+
+async def test_a_tool_that_takes_too_long_is_a_timeout_for_the_model(blocked: threading.Event) -> None:
+    result = await runtime(tools=tool("ThreadTool", timeout_ms=20)).execute(request("/tool t x"))
+
+    assert result.final_output == "t says: Error: the tool took longer than 20 ms"
+
+
+async def test_code_that_outlives_its_run_is_known_until_it_ends(blocked: threading.Event) -> None:
+    host, run = runtime(tools=tool("ThreadTool")), ScopedRunId("r1")
+
+    result = await host.execute(request("/tool t x", run_id="r1", budget=RunBudget(max_duration_ms=20)))
+
+    assert result.stop_reason is StopReason.TIMEOUT
+    assert host.has_live_code(run)
+    blocked.set()
+    async with asyncio.timeout(5):
+        await host.code_ended(run)
+    assert not host.has_live_code(run)
+
+
+async def test_a_preflight_is_done_once_per_session_and_its_failure_fails_the_run() -> None:
+    working, broken = runtime(tools=tool("PreflightTool")), runtime(tools=tool("PreflightTool", broken=True))
+
+    outcomes = [payloads((await recorded(working, request()))[1], "tool.preflight")[0]["result"] for _ in range(2)]
+    result, events = await recorded(broken, request())
+
+    assert outcomes == ["ok", "cached-ok"]
+    assert payloads(events, "tool.preflight")[0]["result"] == "error"
+    assert result.error_details is not None
+    assert result.error_details.message == "the tool 't' cannot work: no such server"
