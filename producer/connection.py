@@ -15,7 +15,8 @@ from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
-from runtime_core.store.connection import RETRYABLE, connect, redacted_url
+from runtime_core.redaction import redacted_url
+from runtime_core.store.connection import RETRYABLE, connect
 from runtime_core.store.log import RunLog
 from runtime_core.store.meta import open_store
 from runtime_core.store.runs import RunStore

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from runtime_core.errors import RunlaneError
+from runtime_core.config.settings import Settings
+from runtime_core.errors import ConfigError, RunlaneError
 from runtime_core.store.connection import connect
 from runtime_core.store.leases import LeaseStore
 
@@ -50,17 +51,22 @@ def worker_environment(
     concurrency: int | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """This process's environment with the settings of a worker. Raises RunlaneError if ``config`` is no file."""
-    environment = dict(os.environ)
+    """This process's environment with the settings of a worker.
+
+    Raises ConfigError if a setting is wrong or ``config`` is no file: better here than in a child's log.
+    """
+    changed = dict(extra or {})
     if redis_url is not None:
-        environment["RUNLANE_REDIS_URL"] = redis_url
+        changed["RUNLANE_REDIS_URL"] = redis_url
     if config is not None:
         if not config.is_file():
-            raise RunlaneError(f"there is no agents file {str(config)!r}", hint="name one with --config")
-        environment["RUNLANE_CONFIG"] = str(config.resolve())
+            raise ConfigError(f"there is no agents file {str(config)!r}", hint="name one with --config")
+        changed["RUNLANE_CONFIG"] = str(config.resolve())
     if concurrency is not None:
-        environment["RUNLANE_CONCURRENCY"] = str(concurrency)
-    return environment | dict(extra or {})
+        changed["RUNLANE_CONCURRENCY"] = str(concurrency)
+    settings = {name.removeprefix("RUNLANE_").lower(): value for name, value in changed.items()}
+    Settings(**{name: value for name, value in settings.items() if name in Settings.model_fields})
+    return dict(os.environ) | changed
 
 
 class WorkersFailed(RunlaneError):

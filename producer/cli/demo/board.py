@@ -91,7 +91,7 @@ class Board:
     def table(self, sessions: list[Session]) -> None:
         """Who served which session, and how quickly."""
         self._end_live()
-        table = Table(title="Every session stayed with one worker, its plugins warm")
+        table = Table(title="Sessions, and who kept their plugins warm")
         for heading in ("session", "worker"):
             table.add_column(heading)
         for heading in ("runs", "plugin cache hits", "time to first chunk (median)"):

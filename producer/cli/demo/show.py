@@ -67,15 +67,13 @@ async def _converse(board: Board, fleet: WorkerFleet, redis_url: str, sessions: 
     await redis.aclose()
     owned = await fleet.ready(redis_url, _PARTITIONS)
     board.note("ready: " + ", ".join(f"{worker} owns {count} partitions" for worker, count in sorted(owned.items())))
-    watching = asyncio.create_task(fleet.watch())
-    async with AsyncClient(redis_url) as client:
-        talking = asyncio.gather(*(_talk(client, board, session) for session in sessions))
-        await asyncio.wait({watching, talking}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            talking.cancel()
-            await watching
-        watching.cancel()
-        await talking
+    try:
+        async with AsyncClient(redis_url) as client, asyncio.TaskGroup() as group:
+            watching = group.create_task(fleet.watch())
+            await asyncio.gather(*(group.create_task(_talk(client, board, session)) for session in sessions))
+            watching.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     board.table(sessions)
 
 
