@@ -72,6 +72,12 @@ TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
 
 #: Steps of priority that Celery clients know by default; one who sets a priority pushes onto another list.
 _CLIENT_PRIORITY_STEPS: Final = (0, 3, 6, 9)
+#: Errors of Redis or of the way to it, whatever was being delivered. Kombu's list of lost connections has KeyError too,
+#: but that is what a message without some field raises.
+_TROUBLE: Final = (
+    *(kind for kind in stock.Transport.connection_errors if kind is not KeyError),
+    *stock.Transport.channel_errors,
+)
 _LUA: Final = Path(__file__).parent / "lua"
 _FETCH_DOORBELLS: Final = (_LUA / "fetch_doorbells.lua").read_text()
 _FETCH_INGRESS: Final = (_LUA / "fetch_ingress.lua").read_text()
@@ -178,20 +184,15 @@ class Channel(stock.Channel):
 
     def _brpop_read(self, **options: Any) -> Literal[True]:
         try:
-            reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
-        except self.connection_errors:
-            self.client.connection.disconnect()
+            super()._brpop_read(**options)
+        except Empty:
+            self.last_poll = boot_seconds()
             raise
-        finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
+        except _TROUBLE:
+            raise
+        except Exception:
+            logger.exception("dropped a malformed message of one of the queues %s", self.active_queues)
         self.last_poll = boot_seconds()
-        if not reply:
-            raise Empty
-        key, raw = reply
-        queue = key.decode().rsplit(self.sep, 1)[0]
-        self._queue_cycle.rotate(queue)
-        self._deliver_or_drop(raw, queue)
         self._fetch_doorbells()
         return True
 
@@ -212,7 +213,7 @@ class Channel(stock.Channel):
             tag = message["properties"]["delivery_tag"]
             self.qos.submissions.add(tag)
             self.connection._deliver(message, INGRESS_QUEUE)
-        except self.connection_errors:
+        except _TROUBLE:
             raise
         except Exception:
             logger.exception("a message of the queue %r cannot be read: moved to %r", INGRESS_QUEUE, BAD_QUEUE)
@@ -231,7 +232,7 @@ class Channel(stock.Channel):
     def _deliver_or_drop(self, raw: bytes, queue: str) -> None:
         try:
             self.connection._deliver(loads(raw.decode()), queue)
-        except self.connection_errors:
+        except _TROUBLE:
             raise
         except Exception:
             logger.exception("dropped a malformed message of the queue %r: %.500r", queue, raw)
@@ -279,7 +280,7 @@ def broker_settings(redis_url: str) -> dict[str, Any]:
     if parts.scheme == "unix":
         if "db" in query:
             query["virtual_host"] = query.pop("db")
-        settings["broker_url"] = parts._replace(scheme="redis+socket", query=urlencode(query)).geturl()
+        settings["broker_url"] = f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}".removesuffix("?")
     elif parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
         settings["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return settings

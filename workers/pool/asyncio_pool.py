@@ -99,6 +99,14 @@ class TaskPool(BasePool):
         """
         self._hub_queue.call(function, *args)
 
+    def serve_hub_calls(self, timeout: float) -> None:
+        """Do the hub's part while it no longer runs, for at most ``timeout`` seconds or until something came.
+
+        For steps that wait for jobs in their ``stop`` or ``terminate``; on the hub's thread.
+        """
+        self._hub_queue.wait(timeout)
+        self._hub_queue.drain()
+
     @contextmanager
     def without_slot(self) -> Generator[None, None, None]:
         """Give the current job's slot to another while its coroutine waits for something outside; loop thread only.
@@ -170,22 +178,26 @@ class TaskPool(BasePool):
             self.loop.call_soon_threadsafe(self._end, job, Ending.TERMINATE)
 
     def stop(self) -> None:
-        # Celery's handler of a cold shutdown calls stop, expecting running tasks to have been cancelled.
+        # Celery's signal handler of a cold shutdown calls it, too. The loop goes on: steps that stop before the pool
+        # does, in ``terminate``, still need it.
         if state.should_terminate not in (None, False):
-            self.terminate()
+            self._cancel_jobs()
         else:
             super().stop()
 
     def on_stop(self) -> None:
         """Warm: wait for every job. The hub no longer runs, so its part is done here."""
         while self.jobs:
-            self._hub_queue.wait(timeout=0.5)
-            self._hub_queue.drain()
-        self._hub_queue.drain()
+            self.serve_hub_calls(timeout=0.5)
+        self.serve_hub_calls(timeout=0)
         self._thread.stop()
 
     def on_terminate(self) -> None:
         """Cold: cancel every job, wait for them as long as ``ending_grace``, forget those that never started."""
+        self._cancel_jobs()
+        self._thread.stop()
+
+    def _cancel_jobs(self) -> None:
         for job in self._queued:
             self.jobs.pop(job.number, None)
         self._queued.clear()
@@ -196,9 +208,7 @@ class TaskPool(BasePool):
             return
         deadline = time.monotonic() + self.ending_grace + 1.0
         while self.jobs and time.monotonic() < deadline:
-            self._hub_queue.wait(timeout=0.1)
-            self._hub_queue.drain()
-        self._thread.stop()
+            self.serve_hub_calls(timeout=0.1)
 
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
