@@ -26,6 +26,9 @@ READ_PATIENCE_S = 30.0
 #: Seconds between two attempts of a read, beyond redis-py's own quick retries.
 READ_RETRY_PAUSE_S = 0.5
 
+#: Operations at once, and so connections: redis-py opens one for each, and a thousand waiting results are usual.
+OPERATIONS_AT_ONCE = 32
+
 T = TypeVar("T")
 
 
@@ -39,6 +42,7 @@ class StoreConnection:
         self._runs: RunStore | None = None
         self._log = RunLog(self._redis)
         self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
         self._subscriptions: Subscriptions | None = None
 
     async def runs(self) -> RunStore:
@@ -67,7 +71,8 @@ class StoreConnection:
         deadline = time.monotonic() + patience
         while True:
             try:
-                return await operation()
+                async with self._slots:
+                    return await operation()
             except RETRYABLE as error:
                 if isinstance(error, AuthenticationError) or time.monotonic() >= deadline:
                     raise self._unreachable(error) from error

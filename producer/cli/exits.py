@@ -7,7 +7,7 @@ from enum import IntEnum
 
 class ExitCode(IntEnum):
     OK = 0
-    #: The command line is wrong, or an extra is not installed.
+    #: The command line is wrong, or a Python package is not installed.
     USAGE = 1
     #: The configuration or the input is wrong; an unreachable Redis is a wrong address.
     INVALID = 2

@@ -32,9 +32,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def worker_command(*, name: str | None = None, log_level: str = "info", extra: Sequence[str] = ()) -> list[str]:
-    """The command line of a worker: plain Celery. Raises RunlaneError if the extra is not installed."""
+    """The command line of a worker: plain Celery. Raises ModuleNotFoundError if the extra is not installed."""
     if find_spec("celery") is None:
-        raise RunlaneError("celery is not installed", hint="pip install 'runlane[worker]'")
+        raise ModuleNotFoundError("a worker needs celery", name="celery")
     hostname = ["--hostname", name if "@" in name else f"{name}@%h"] if name else []
     return [
         *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,6 +204,32 @@ async def test_streams_survive_the_loss_of_every_connection(client: AsyncClient,
             assert (await anext(chunks)).payload == {"text": str(number)}
         await attempt.finish()
         assert (await anext(chunks)).kind == "run.finished"
+
+
+async def test_a_stream_and_a_result_survive_a_restart_of_redis(tmp_path: Path) -> None:
+    with EmbeddedRedis(directory=tmp_path) as server:
+        redis = connect(server.url)
+        async with AsyncClient(server.url) as client:
+            handle = await client.submit(hello())
+            attempt = await begin(redis, handle.run_id)
+            result = asyncio.create_task(handle.result(timeout=30))
+            async with aclosing(handle.stream()) as chunks:
+                assert (await anext(chunks)).sequence == 1
+                following = asyncio.ensure_future(anext(chunks))
+                await asyncio.to_thread(server.stop)
+                await asyncio.to_thread(server.start)
+                await attempt.finish(final_output="still here")
+                assert (await following).kind == "run.finished"
+            assert (await result).final_output == "still here"
+        await redis.aclose()
+
+
+async def test_many_waiting_results_share_few_connections(client: AsyncClient, redis: Redis) -> None:
+    handles = await client.submit_many([hello(f"s{number}") for number in range(300)])
+    waiting = [asyncio.create_task(handle.result()) for handle in handles if isinstance(handle, RunHandle)]
+    await asyncio.gather(*(client.cancel(handle.run_id) for handle in handles if isinstance(handle, RunHandle)))
+    assert {result.stop_reason for result in await asyncio.gather(*waiting)} == {StopReason.CANCELLED}
+    assert len(await redis.client_list()) < 50
 
 
 async def test_a_slow_reader_loses_nothing_and_stalls_nobody(client: AsyncClient, redis: Redis) -> None:

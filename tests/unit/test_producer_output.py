@@ -1,0 +1,67 @@
+"""What a terminal shows of a run, and what a pipe gets."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from producer.cli.output import Output, ending
+from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
+from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
+
+
+def chunk(kind: RunStreamChunkKind, result: RunResult | None = None, /, **payload: object) -> RunStreamChunk:
+    return RunStreamChunk(kind=kind, run_id="r", sequence=1, payload=payload, result=result)
+
+
+def finished(**fields: object) -> RunStreamChunk:
+    return chunk(RunStreamChunkKind.RUN_FINISHED, RunResult.model_validate({"run_id": "r"} | fields))
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Output:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    return Output()
+
+
+def test_a_pipe_gets_one_json_object_per_chunk(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    output.chunk(chunk(RunStreamChunkKind.LLM_DELTA, text="a\nb"))
+    output.chunk(finished(final_output="a\nb"))
+    first, last = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["payload"] == {"text": "a\nb"}
+    assert json.loads(last)["result"]["final_output"] == "a\nb"
+
+
+def test_a_terminal_gets_the_words_as_one_text_and_not_twice(
+    terminal: Output, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in ("hello ", "[bold]you[/bold]"):
+        terminal.chunk(chunk(RunStreamChunkKind.LLM_DELTA, text=word))
+    terminal.chunk(finished(final_output="hello [bold]you[/bold]"))
+    assert capsys.readouterr().out == "hello [bold]you[/bold]\ncompleted\n"
+
+
+def test_a_terminal_gets_an_output_that_was_not_streamed(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.chunk(finished(final_output={"answer": 42}))
+    assert capsys.readouterr().out == '{\n  "answer": 42\n}\ncompleted\n'
+
+
+def test_tools_are_lines_with_their_outcome(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.chunk(chunk(RunStreamChunkKind.TOOL_STARTED, tool_id="calc", params={"expression": "6*7"}))
+    terminal.chunk(chunk(RunStreamChunkKind.TOOL_FINISHED, tool_id="calc", result=42))
+    terminal.chunk(chunk(RunStreamChunkKind.TOOL_FINISHED, tool_id="calc", error="division by zero"))
+    assert capsys.readouterr().out.splitlines() == [
+        'calc {"expression": "6*7"}',
+        "calc → 42",
+        "calc → division by zero",
+    ]
+
+
+def test_a_failure_is_told_with_its_code_and_hint() -> None:
+    details = ErrorDetails(code="tool.timeout", message="too slow", hint="wait longer")
+    result = RunResult(run_id="r", stop_reason=StopReason.FAILED, error_details=details)
+    assert ending(result) == "failed: too slow (tool.timeout)\n  hint: wait longer"
