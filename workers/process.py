@@ -24,6 +24,7 @@ from runtime_core.store.connection import connect
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.runs import RunStore
+from workers.control.channel import listen
 from workers.control.drain import Drain
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.execution.runner import Runner
@@ -102,7 +103,8 @@ class WorkerProcess:
             on_cancel=lambda run: loop.call_soon_threadsafe(self.cancel_here, run),
         )
         self._renewal.start()
-        for work in (self.keeper.run(), self._beat()):
+        listening = listen(self._redis, on_cancel=self.cancel_here, on_released=self.keeper.look_now)
+        for work in (self.keeper.run(), self._beat(), listening):
             self._background(work)
 
     async def close(self) -> None:

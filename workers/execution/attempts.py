@@ -49,9 +49,12 @@ class Attempt:
         return f"<Attempt {self.run} {state}>"
 
     def stop(self, cause: StopCause) -> None:
-        """Make the attempt end; the first cause stands, but a lost lease overrides all. Loop thread only."""
-        if self.cause is None or cause is StopCause.LEASE_LOST:
-            self.cause = cause
+        """Make the attempt end. The first cause stands, and the code is cancelled once, so that it may clean up; only a
+        lost lease overrides another cause. Loop thread.
+        """
+        if self.cause is not None and (cause is not StopCause.LEASE_LOST or self.cause is cause):
+            return
+        self.cause = cause
         self.stopping.set()
         if self.work is not None:
             self.work.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -68,20 +69,30 @@ class PartitionKeeper:
         self._unanswered: dict[int, str] = {}
         self._started = boot_seconds()
         self._swept = 0.0
+        self._look = asyncio.Event()
+        self._ticking = asyncio.Lock()
+        self._left = False
         self.draining = False
         self.held: dict[int, Ownership] = {}
 
     async def run(self) -> None:
-        """Keep going until cancelled. Redis errors are logged and tried again."""
-        while True:
+        """Keep going until this worker leaves. Redis errors are logged and tried again."""
+        while not self._left:
             try:
-                await self._tick()
+                async with self._ticking:
+                    await self._tick()
             except RETRYABLE as error:
                 self._observation.forget()
                 logger.warning("Redis does not answer, trying again: %s", error)
             except Exception:
                 logger.exception("keeping the partitions failed, trying again")
-            await asyncio.sleep(_TICK)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), _TICK)
+            self._look.clear()
+
+    def look_now(self) -> None:
+        """A partition was released: do not wait for the next tick. Loop thread."""
+        self._look.set()
 
     def lose(self, ownership: Ownership) -> None:
         """Another worker owns the partition: stop what runs there, write nothing more."""
@@ -104,8 +115,11 @@ class PartitionKeeper:
                 await asyncio.sleep(_TICK)
 
     async def leave(self) -> None:
+        """Withdraw the heartbeat and beat no more."""
+        self._left = True
         try:
-            await self._leases.leave(self._worker)
+            async with self._ticking:
+                await self._leases.leave(self._worker)
         except RETRYABLE as error:
             logger.warning("the heartbeat was not withdrawn, it expires: %s", error)
 

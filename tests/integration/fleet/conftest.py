@@ -1,0 +1,118 @@
+"""A real fleet: workers started by the public command on a real Redis, with plugins that journal outside of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
+from producer.client import AsyncClient
+from runtime_core.contracts.run import RunRequest
+from tests.integration.fleet.plugins import JOURNAL, read_journal
+
+PARTITIONS = 8
+_PLUGINS = "tests.integration.fleet.plugins"
+
+AGENTS: list[dict[str, Any]] = [
+    {
+        "id": "journal",
+        "name": "Journal",
+        "memory": {"type": "buffer"},
+        "pattern": {"impl": f"{_PLUGINS}.Journal"},
+    },
+    {
+        "id": "assistant",
+        "name": "Assistant",
+        "memory": {"type": "window_buffer"},
+        "pattern": {"type": "react"},
+        "llm": {"provider": "mock"},
+        "tools": [{"id": "calc", "type": "calc"}, {"id": "slow", "impl": f"{_PLUGINS}.SlowTool"}],
+    },
+    {
+        "id": "broken",
+        "name": "Broken",
+        "memory": {"type": "buffer"},
+        "pattern": {"impl": "tests.no_such_module.Pattern"},
+    },
+]
+
+
+class Fleet:
+    """Workers, a client, and the journal of their plugins."""
+
+    def __init__(self, redis_url: str, folder: Path, client: AsyncClient) -> None:
+        self.redis_url = redis_url
+        self.folder = folder
+        self.client = client
+        self.journal_path = folder / "journal"
+        self.workers: list[WorkerProcess] = []
+
+    async def start(self, count: int, **settings: str) -> list[WorkerProcess]:
+        """Start ``count`` more workers and wait until all that live share the partitions."""
+        first = len(self.workers)
+        living = sum(worker.exit_code is None for worker in self.workers)
+        environment = worker_environment(
+            redis_url=self.redis_url,
+            config=self.folder / "agents.yaml",
+            extra={
+                JOURNAL: str(self.journal_path),
+                "RUNLANE_PARTITIONS": str(PARTITIONS),
+                "RUNLANE_EXPECT_WORKERS": str(living + count),
+                "PYTHONPATH": os.getcwd(),
+                **settings,
+            },
+        )
+        started = [
+            WorkerProcess(f"w{number}", environment, self.folder / f"w{number}.log").start()
+            for number in range(first, first + count)
+        ]
+        self.workers += started
+        return started
+
+    async def ready(self) -> None:
+        living = [worker for worker in self.workers if worker.exit_code is None]
+        await WorkerFleet(living).ready(self.redis_url, PARTITIONS)
+
+    def journal(self) -> list[dict[str, Any]]:
+        return read_journal(self.journal_path)
+
+    def logs(self) -> str:
+        return "\n".join(worker.log.read_text(errors="replace") for worker in self.workers)
+
+    def stop(self) -> None:
+        WorkerFleet(self.workers, stop_within=20).stop()
+
+
+def request(text: str, session: str = "s", agent: str = "journal", **fields: Any) -> RunRequest:
+    return RunRequest(agent_id=agent, session_id=session, input_text=text, **fields)
+
+
+async def wait_until(condition: Callable[[], bool | Awaitable[bool]], description: str, seconds: float = 15.0) -> None:
+    """Return when ``condition`` holds; fail with ``description`` after ``seconds``."""
+    import asyncio
+
+    end = time.monotonic() + seconds
+    while True:
+        outcome = condition()
+        if outcome if isinstance(outcome, bool) else await outcome:
+            return
+        if time.monotonic() > end:
+            pytest.fail(f"after {seconds} s still not: {description}")
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def fleet(redis_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
+    (tmp_path / "agents.yaml").write_text(yaml.safe_dump({"agents": AGENTS}))
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(AsyncClient(redis_url, partitions=PARTITIONS))
+        fleet = Fleet(redis_url, tmp_path, client)
+        stack.callback(fleet.stop)
+        yield fleet

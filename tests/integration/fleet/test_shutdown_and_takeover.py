@@ -1,0 +1,125 @@
+"""Workers that leave, in order and out of order; the runs go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from runtime_core.contracts.run import StopReason
+from runtime_core.contracts.stream import RunStreamChunkKind
+from runtime_core.store.connection import connect
+from runtime_core.store.leases import LeaseStore
+from tests.integration.fleet.conftest import PARTITIONS, Fleet, request, wait_until
+
+
+async def test_sigterm_lets_executing_runs_end_and_releases_every_partition(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1)
+    running = await fleet.client.submit(request("wait 1.5"))
+    waiting = await fleet.client.submit(request("echo next"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+
+    os.kill(worker.pid, signal.SIGTERM)
+
+    result = await running.result(timeout=5)
+    assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 1)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    assert worker.exit_code == 0
+    assert (await waiting.get()).attempt == 0
+    redis = connect(fleet.redis_url)
+    view = await LeaseStore(redis).observe(PARTITIONS)
+    await redis.aclose()
+    assert [lease.owner for lease in view.leases] == [""] * PARTITIONS
+    assert not view.members
+
+    await fleet.start(1)
+    assert (await waiting.result(timeout=15)).final_output == "next"
+
+
+async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1, RUNLANE_DRAIN_GRACE_S="0.5")
+    running = await fleet.client.submit(request("wait 3"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    os.kill(worker.pid, signal.SIGTERM)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+
+    record = await running.get()
+    assert (record.handovers, record.crashes, record.interruptions) == (1, 0, 0)
+    await fleet.start(1)
+    result = await running.result(timeout=15)
+    assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 2)
+
+
+async def test_sigquit_hands_over_at_once_and_soft_shutdown_waits_before(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1)
+    running = await fleet.client.submit(request("wait 5"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    asked = time.monotonic()
+    os.kill(worker.pid, signal.SIGQUIT)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    assert time.monotonic() - asked < 4
+    assert (await running.get()).handovers == 1
+    assert (await running.get()).state == "queued"
+    await running.cancel()
+
+
+async def test_the_runs_of_a_killed_worker_start_elsewhere_and_the_stream_tells(fleet: Fleet) -> None:
+    await fleet.start(2)
+    await fleet.ready()
+    handle = await fleet.client.submit(request("die 1"))
+    behind = await fleet.client.submit(request("echo behind"))
+
+    chunks = [chunk async for chunk in handle.stream()]
+
+    assert [chunk.sequence for chunk in chunks] == list(range(1, len(chunks) + 1))
+    assert [chunk.kind for chunk in chunks] == [
+        RunStreamChunkKind.RUN_QUEUED,
+        RunStreamChunkKind.RUN_STARTED,
+        RunStreamChunkKind.RUN_INTERRUPTED,
+        RunStreamChunkKind.RUN_STARTED,
+        RunStreamChunkKind.RUN_FINISHED,
+    ]
+    recovery = (chunks[3].timestamp_ms - chunks[1].timestamp_ms) / 1000
+    assert recovery < 10
+    assert chunks[-1].result is not None
+    assert chunks[-1].result.final_output == "attempt 2"
+    assert (await handle.get()).crashes == 1
+    assert (await behind.result(timeout=5)).final_output == "behind"
+
+
+async def test_a_stopped_process_writes_nothing_after_it_lost_its_lease(fleet: Fleet) -> None:
+    await fleet.start(2)
+    await fleet.ready()
+    handle = await fleet.client.submit(request("wait 3"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    first = fleet.journal()[0]["pid"]
+
+    os.kill(first, signal.SIGSTOP)
+    try:
+        result = await handle.result(timeout=25)
+    finally:
+        os.kill(first, signal.SIGCONT)
+
+    assert result.metadata["attempt"] == 2
+    await wait_until(lambda: "is lost to another worker" in fleet.logs(), "the first worker has seen its loss")
+    assert (await handle.get()).result == result
+    chunks = [chunk async for chunk in handle.stream()]
+    assert [chunk.attempt for chunk in chunks] == sorted(chunk.attempt for chunk in chunks)
+    assert chunks[-1].kind is RunStreamChunkKind.RUN_FINISHED
+
+
+async def test_a_second_worker_takes_only_what_is_free(fleet: Fleet) -> None:
+    await fleet.start(1)
+    await fleet.ready()
+    await fleet.client.run(request("echo warm"))
+    (second,) = await fleet.start(1)
+    redis = connect(fleet.redis_url)
+    store = LeaseStore(redis)
+
+    async def both_beat() -> bool:
+        return len((await store.observe(PARTITIONS)).members) == 2
+
+    await wait_until(both_beat, "both workers beat")
+    assert len({lease.worker for lease in (await store.observe(PARTITIONS)).leases}) == 1
+    await redis.aclose()
+    second.check()

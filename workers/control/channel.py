@@ -1,0 +1,40 @@
+"""The store's control channel: hurries cancels and released partitions along. Both are noticed without it, later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.connection import RETRYABLE
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a lost subscription is made again.
+_RETRY_DELAY = 0.5
+
+
+async def listen(
+    redis: Redis, *, on_cancel: Callable[[ScopedRunId], object], on_released: Callable[[], object]
+) -> None:
+    """Listen to all partitions until cancelled; reconnects by itself."""
+    while True:
+        pubsub: Any = redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await pubsub.psubscribe(keys.ALL_CONTROL_PATTERN)
+            async for message in pubsub.listen():
+                word, _, argument = str(message["data"]).partition(" ")
+                if word == "cancel":
+                    on_cancel(ScopedRunId(argument))
+                elif word == "released":
+                    on_released()
+        except RETRYABLE as error:
+            logger.info("the control channel is lost, subscribing again: %s", error)
+            await asyncio.sleep(_RETRY_DELAY)
+        finally:
+            await pubsub.aclose()
