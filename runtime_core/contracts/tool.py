@@ -42,6 +42,8 @@ class ToolExecutionRequest:
     call_id: str
     execution_spec: ToolExecutionSpec = field(default_factory=ToolExecutionSpec)
     metadata: dict[str, Any] = field(default_factory=dict)
+    #: Always None: a call is cancelled by cancelling its task. Executors of the openagents SDK look for it.
+    cancel_event: None = None
 
 
 @dataclass(frozen=True, kw_only=True)

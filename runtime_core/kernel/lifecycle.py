@@ -32,7 +32,7 @@ from runtime_core.events.bus import RunEvents
 from runtime_core.kernel.agent_plugins import AgentPlugins
 from runtime_core.kernel.budget import DurationExceeded
 from runtime_core.kernel.optional_methods import optional_method
-from runtime_core.kernel.outcome import error_of, is_failure, stop_reason_of
+from runtime_core.kernel.outcome import error_of, failed_result, is_failure
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.tools import bind_tools
@@ -237,18 +237,9 @@ class Lifecycle:
                 await self.events.emit("validation.retry", attempt=attempt, error=error.message)
 
     async def _failed(self, error: BaseException, usage: RunUsage, artifacts: list[RunArtifact]) -> RunResult:
-        described = error_of(error).with_context(
-            agent_id=self.request.agent_id, session_id=self.request.session_id, run_id=self.request.run_id
-        )
-        result = RunResult(
-            run_id=self.request.run_id,
-            stop_reason=stop_reason_of(error),
-            usage=usage,
-            artifacts=artifacts,
-            error_details=ErrorDetails.from_exception(described),
-        )
+        result = failed_result(self.request, error, usage, artifacts)
         try:
-            await self._record(described.message, result.stop_reason, failed=True)
+            await self._record(error_of(error).message, result.stop_reason, failed=True)
         except LeaseLost:
             raise
         except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime_core.contracts.run import StopReason
+from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
 from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
 
 
@@ -44,6 +44,22 @@ def error_of(error: BaseException) -> RunlaneError:
     wrapped = PatternError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     wrapped.__cause__ = error
     return wrapped
+
+
+def failed_result(
+    request: RunRequest, error: BaseException, usage: RunUsage | None = None, artifacts: list[RunArtifact] | None = None
+) -> RunResult:
+    """The result of a run that ``error`` ended, with what it had consumed and made until then."""
+    described = error_of(error).with_context(
+        agent_id=request.agent_id, session_id=request.session_id, run_id=request.run_id
+    )
+    return RunResult(
+        run_id=request.run_id,
+        stop_reason=stop_reason_of(error),
+        usage=usage or RunUsage(),
+        artifacts=artifacts or [],
+        error_details=ErrorDetails.from_exception(described),
+    )
 
 
 def _in_a_running_task() -> bool:

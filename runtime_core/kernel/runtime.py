@@ -6,25 +6,25 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
 from runtime_core.config.loader import load_config, load_config_dict
 from runtime_core.config.schema import AgentDefinition, AppConfig
 from runtime_core.contracts.context import RunScope, current_scope
-from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds
 from runtime_core.contracts.run import RAISING_STOP_REASONS, ErrorDetails, RunRequest, RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import AgentNotFoundError, ConfigError, LeaseLost, RunFailedError, RunlaneError
-from runtime_core.events.bus import RunEvents, RuntimeEvent
-from runtime_core.events.projection import chunk_from_frame, projects
+from runtime_core.events.bus import RunEvents
 from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, SessionKey, session_key
 from runtime_core.kernel.agent_info import describe_agent
 from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
 from runtime_core.kernel.budget import effective_budget
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.optional_methods import call_if_present
-from runtime_core.kernel.outcome import error_of, is_failure, stop_reason_of
+from runtime_core.kernel.outcome import failed_result, is_failure
+from runtime_core.kernel.streaming import request_ids, stream_chunks
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.llm.clients import create_client
 from runtime_core.llm.protocol import LLMClient
@@ -129,27 +129,9 @@ class Runtime:
 
         Leaving the generator cancels the run.
         """
-        events: asyncio.Queue[RuntimeEvent | None] = asyncio.Queue()
-
-        async def sink(event: RuntimeEvent) -> None:
-            if projects(event.name):
-                events.put_nowait(event)
-
-        scope = RunScope(config_version=self.config_version, sink=sink)
-        run = asyncio.create_task(self.execute(request, scope))
-        run.add_done_callback(lambda _: events.put_nowait(None))
-        sequence = 0
-        try:
-            while (event := await events.get()) is not None:
-                sequence += 1
-                yield chunk_from_frame(_frame(event, request, sequence))
-            result = await run
-            payload = {"stop_reason": result.stop_reason.value, "result": result}
-            last = RuntimeEvent(name=TERMINAL_EVENT, payload=payload, attempt=1, config_version=self.config_version)
-            yield chunk_from_frame(_frame(last, request, sequence + 1))
-        finally:
-            run.cancel()
-            await asyncio.wait({run})
+        async with aclosing(stream_chunks(request, self.config_version, self.execute)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def run_sync(self, *, agent_id: str, session_id: str, input_text: str, deps: Any = None) -> Any:
         """``run`` for code without an event loop; close with ``close_sync``. Raises RuntimeError inside a loop."""
@@ -231,7 +213,7 @@ class Runtime:
 
     async def _execute(self, request: RunRequest, scope: RunScope) -> tuple[RunResult, BaseException | None]:
         """The result, and the exception that it describes if the run did not even get to its session."""
-        ids = _ids(request)
+        ids = request_ids(request)
         events = RunEvents(self._events, ids, scope)
         token = current_scope.set(scope)
         started = time.monotonic()
@@ -242,7 +224,7 @@ class Runtime:
             except BaseException as error:
                 if not is_failure(error):
                     raise
-                failure, result = error, _failed(request, error)
+                failure, result = error, failed_result(request, error)
             result.metadata = {"agent_id": ids.agent_id, "session_id": ids.session_id, **result.metadata}
             await _announce_end(events, result, duration_ms=round((time.monotonic() - started) * 1000))
             return result, failure
@@ -328,30 +310,12 @@ class Runtime:
             logger.warning("the section %s of the agents file has no effect in this version", name)
 
 
-def _ids(request: RunRequest) -> RunIds:
-    return RunIds(
-        run_id=request.run_id,
-        session_id=request.session_id,
-        agent_id=request.agent_id,
-        parent_run_id=request.parent_run_id,
-    )
-
-
 def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:
     """The request as plugins see it: with the budget that applies, marked if somebody reads the run's stream."""
     hints = dict(request.context_hints)
     if scope.sink is not None and request.stream:
         hints[STREAMING_HINT] = True
     return request.model_copy(update={"budget": effective_budget(request, agent), "context_hints": hints})
-
-
-def _failed(request: RunRequest, error: BaseException) -> RunResult:
-    described = error_of(error).with_context(
-        agent_id=request.agent_id, session_id=request.session_id, run_id=request.run_id
-    )
-    return RunResult(
-        run_id=request.run_id, stop_reason=stop_reason_of(error), error_details=ErrorDetails.from_exception(described)
-    )
 
 
 async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: int) -> None:
@@ -370,16 +334,3 @@ async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: in
         raise
     except Exception:
         logger.exception("the end of run %s could not be announced", result.run_id)
-
-
-def _frame(event: RuntimeEvent, request: RunRequest, sequence: int) -> Frame:
-    return Frame(
-        logged=True,
-        sequence=sequence,
-        attempt=event.attempt,
-        event=event.name,
-        timestamp_ms=event.timestamp_ms,
-        ids=_ids(request),
-        config_version=event.config_version,
-        payload=event.payload,
-    )

@@ -68,8 +68,9 @@ class DefaultToolExecutor:
 class BoundTool:
     """A tool within one run.
 
-    1. Before each call it waits for the scope's guard and checks the budget of tool calls.
-    2. It returns the executor's result; a failure is raised as a ToolError, whatever the tool raised.
+    1. Before each call it checks the budget of tool calls; ``invoke`` first waits for the scope's guard, which the
+       caller of ``execute`` has done.
+    2. A failure is raised as a ToolError, whatever the tool raised; SystemExit and its like pass as they are.
     3. What it does not have itself, it has from the tool.
     """
 
@@ -101,12 +102,14 @@ class BoundTool:
         specify = optional_method(self._tool, "execution_spec")
         return specify() if specify else ToolExecutionSpec()
 
-    async def invoke(
-        self, params: dict[str, Any] | None, context: Any = None, *, call_id: str | None = None
-    ) -> ToolExecutionResult:
-        """Call the tool. ``context`` is accepted for patterns that pass it; the run's own is used."""
+    async def invoke(self, params: dict[str, Any] | None, context: Any = None) -> Any:
+        """The data of ``execute``. ``context`` is accepted for patterns that pass it; the run's own counts."""
+        await self._context.scope.guard()
+        return (await self.execute(params)).data
+
+    async def execute(self, params: dict[str, Any] | None, *, call_id: str | None = None) -> ToolExecutionResult:
+        """Call the tool and return the executor's result; a call without an id is given the next one."""
         run = self._context
-        await run.scope.guard()
         check_tool_budget(run.run_request.budget, run.usage)
         run.usage.tool_calls += 1
         arguments = dict(params or {})
@@ -165,10 +168,24 @@ def bind_tools(
 
 
 def _as_result(tool_id: str, outcome: Any) -> ToolExecutionResult:
-    """What the executor returned; a tool may itself return a result inside of it."""
-    if not isinstance(outcome, ToolExecutionResult):
+    """What the executor returned, or the result that the tool itself returned inside of it; plain data is a success."""
+    if not _is_result(outcome):
         return ToolExecutionResult(tool_id=tool_id, success=True, data=outcome)
-    return outcome.data if isinstance(outcome.data, ToolExecutionResult) else outcome
+    inner = outcome.data if _is_result(outcome.data) else outcome
+    return ToolExecutionResult(
+        tool_id=tool_id,
+        success=inner.success,
+        data=inner.data,
+        error=inner.error,
+        exception=inner.exception,
+        metadata=dict(inner.metadata or {}),
+    )
+
+
+def _is_result(value: Any) -> bool:
+    """Results of the openagents SDK have the same fields in a class of its own."""
+    fields = ("tool_id", "success", "data", "error", "exception", "metadata")
+    return isinstance(value, ToolExecutionResult) or all(hasattr(value, name) for name in fields)
 
 
 def _error_of(result: ToolExecutionResult) -> ToolError:

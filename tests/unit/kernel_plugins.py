@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunResult
-from runtime_core.contracts.tool import ToolExecutionSpec
+from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import LeaseLost, ModelRetryError, PermanentToolError
 from runtime_core.plugins.builtin.pattern.base import Pattern
 
@@ -40,7 +42,7 @@ class OpenAgentsStylePattern:
         ids = {"agent_id": context.agent_id, "session_id": context.session_id, "run_id": context.run_id}
         await context.event_bus.emit("custom.event", **ids, detail=1)
         result = await context.tools["calc"].invoke({"expression": context.input_text}, context)
-        answer = await context.llm_client.generate(messages=[{"role": "user", "content": str(result.data["result"])}])
+        answer = await context.llm_client.generate(messages=[{"role": "user", "content": str(result["result"])}])
         context.state["seen"] = [*context.state.get("seen", []), context.input_text]
         return answer.output_text
 
@@ -207,3 +209,23 @@ class Emitting(Pattern):
 
         self.left_behind = asyncio.create_task(emit_late())
         return "done"
+
+
+class ResultTool(Tool):
+    """Returns a result rather than plain data."""
+
+    async def invoke(self, params: dict[str, Any], context: Any) -> ToolExecutionResult:
+        success = bool(self.config["success"])
+        return ToolExecutionResult(
+            tool_id="t", success=success, data="the data", error="said no", metadata={"tries": 2}
+        )
+
+
+class RefusingExecutor:
+    """Decides without calling the tool; its results are of a class of its own, as those of another SDK are."""
+
+    async def execute(self, request: ToolExecutionRequest) -> Any:
+        assert inspect.iscoroutinefunction(request.tool.invoke)
+        return SimpleNamespace(
+            tool_id=request.tool_id, success=False, data=None, error="not today", exception=None, metadata=None
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.run import RunBudget, StopReason
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.ids import ScopedRunId
@@ -130,3 +131,33 @@ async def test_a_preflight_is_done_once_per_session_and_its_failure_fails_the_ru
     assert payloads(events, "tool.preflight")[0]["result"] == "error"
     assert result.error_details is not None
     assert result.error_details.message == "the tool 't' cannot work: no such server"
+
+
+@pytest.mark.parametrize(("success", "answer"), [(True, "the data"), (False, "Error: said no")])
+async def test_a_tool_may_return_a_result_of_its_own(success: bool, answer: str) -> None:
+    result, events = await recorded(runtime(tools=tool("ResultTool", success=success)), request("/tool t x"))
+
+    assert result.final_output == f"t says: {answer}"
+    if success:
+        assert payloads(events, "tool.succeeded")[0]["executor_metadata"] == {"tries": 2}
+
+
+async def test_an_executor_decides_what_becomes_of_a_call() -> None:
+    result = await runtime(tool_executor={"impl": "tests.unit.kernel_plugins.RefusingExecutor"}).execute(
+        request("/tool calc 1+1")
+    )
+
+    assert result.final_output == "calc says: Error: not today"
+
+
+async def test_a_pause_at_the_guard_does_not_count_against_the_step() -> None:
+    async def pause() -> None:
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.06, over.set)
+        await over.wait()
+
+    host = runtime(pattern={"type": "react", "config": {"step_timeout_ms": 50}})
+
+    result = await host.execute(request("/tool calc 1+1"), RunScope(guard=pause))
+
+    assert result.stop_reason is StopReason.COMPLETED, result.error_details

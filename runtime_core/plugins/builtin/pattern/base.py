@@ -109,7 +109,7 @@ class Pattern:
                 known = ", ".join(sorted(context.tools)) or "none"
                 hint = f"{did_you_mean(tool_id, context.tools)}Available tools: {known}"
                 raise ToolNotFoundError(f"there is no tool {tool_id!r}", hint=hint, tool_id=tool_id)
-            outcome = await tool.invoke(arguments, context, call_id=call_id)
+            outcome = await tool.execute(arguments, call_id=call_id)
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -45,12 +45,14 @@ class ReactPattern(TypedConfig, Pattern):
         Pattern.__init__(self)
         TypedConfig.__init__(self, config)
         self._messages: list[Message] = []
+        self._functions: list[dict[str, Any]] = []
 
     async def execute(self) -> Any:
         context = self.context
         if context.llm_client is None:
             return f"Echo: {context.input_text}"
         self._messages = self._opening()
+        self._functions = [_function(tool_id, tool.describe()) for tool_id, tool in sorted(context.tools.items())]
         limit = self._max_steps()
         for step in range(limit):
             context.scratch[STEP_KEY] = step
@@ -118,7 +120,7 @@ class ReactPattern(TypedConfig, Pattern):
         options = self.context.llm_options
         return LLMRequest(
             messages=list(self._messages),
-            tools=[_function(tool_id, tool.describe()) for tool_id, tool in sorted(self.context.tools.items())],
+            tools=self._functions,
             model=getattr(options, "model", None),
             temperature=getattr(options, "temperature", None),
             max_tokens=getattr(options, "max_tokens", None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.run import RunArtifact
 from runtime_core.ids import derived_run_id
 
 #: The iteration that the pattern is in, from 0.
@@ -25,7 +26,9 @@ def next_call_id(context: RunContext[Any], tool_id: str) -> str:
 async def announce_artifacts(context: RunContext[Any]) -> None:
     """Emit ``artifact.emitted`` for the artifacts that came since the last time."""
     announced: int = context.scratch.get(_ANNOUNCED_KEY, 0)
-    new = context.artifacts[announced:]
+    # Artifacts of the openagents SDK have the same fields in a class of its own.
+    new = [RunArtifact.model_validate(artifact, from_attributes=True) for artifact in context.artifacts[announced:]]
+    context.artifacts[announced:] = new
     context.scratch[_ANNOUNCED_KEY] = announced + len(new)
     for artifact in new:
         await context.event_bus.emit("artifact.emitted", **artifact.model_dump())
