@@ -87,15 +87,19 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("queue", [QUEUE, "runs"])
 @pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_message_is_logged_and_the_worker_serves_on(
-    client: PlainClient, worker: CeleryWorker, malformed: bytes, queue: str
+def test_a_malformed_doorbell_is_logged_and_the_worker_serves_on(
+    client: PlainClient, worker: CeleryWorker, malformed: bytes
 ) -> None:
     logged = len(worker.text())
-    client.redis.lpush(queue, malformed)
-    wait_until(lambda: client.redis.llen(queue) == 0, "the message is taken")
+    client.redis.lpush(QUEUE, malformed)
     wait_until(lambda: any(f"{level}/" in worker.text()[logged:] for level in ("ERROR", "WARNING")), "a log line")
+    assert client.redis.llen(QUEUE) == 0
+
+
+def test_malformed_submissions_leave_the_queue_and_the_worker_serves_on(client: PlainClient) -> None:
+    client.redis.lpush("runs", *MALFORMED.values())
+    wait_until(lambda: client.redis.llen("runs") == 0, "they are taken")
 
 
 def test_a_submission_that_is_no_message_is_set_aside(client: PlainClient, worker: CeleryWorker) -> None:

@@ -1,4 +1,4 @@
-"""How a worker with running tasks ends: warm, cold, soft, and not at all by its own will."""
+"""How a worker with running tasks ends: warm, cold, soft, killed. And how it does not: when Redis goes away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime_core.embedded import EmbeddedRedis
 from tests.integration.celery_worker import CeleryWorker, PlainClient, wait_until
 
 
@@ -81,3 +82,17 @@ def test_a_submission_is_restored_by_a_worker_that_ends_cold(client: PlainClient
         worker.stop(signal.SIGQUIT, within=5)
     assert client.redis.llen("runs") == 1
     assert unacknowledged(client) == 0
+
+
+def test_a_worker_serves_on_after_a_restart_of_redis(tmp_path: Path) -> None:
+    with EmbeddedRedis() as server:
+        client = PlainClient(server.url)
+        with CeleryWorker(client, tmp_path / "outage.log") as worker:
+            running = client.send("hold")
+            client.wait_seen(running, "started")
+            server.stop()
+            wait_until(lambda: "Cannot connect" in worker.text(), "the worker notices")
+            server.start()
+            for queue in ("runs.p0000", "runs"):
+                client.wait_seen(client.send("accept", queue=queue), "accepted")
+            assert worker.stop(signal.SIGTERM) == 0

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from celery.exceptions import WorkerShutdown
 
+from workers.pool.asyncio_pool import TaskPool
 from workers.pool.greenlets import await_, run_in_greenlet
 from workers.pool.hub_queue import HubQueue
 from workers.pool.loop_thread import LoopThread
@@ -221,3 +222,12 @@ def test_wait_ends_when_another_thread_calls() -> None:
     queue.drain()
     caller.join()
     assert seen == [1]
+
+
+def test_celery_may_hold_as_many_messages_as_there_are_slots_less_those_on_their_way() -> None:
+    pool = TaskPool(limit=4)
+    assert pool.num_processes == 4
+    pool.reserved = 3
+    assert pool.num_processes == 1
+    pool.waiting = 2
+    assert pool.num_processes == 3
