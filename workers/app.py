@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import cast
 
 from celery import Celery
-from kombu.entity import Queue
 
 from runtime_core.config.settings import Settings
+from runtime_core.errors import ConfigError
 from runtime_core.store.keys import INGRESS_QUEUE
 from workers.bootsteps import DoorbellStep, ProcessStep
-from workers.transport import broker_settings
+from workers.transport import broker_settings, ingress_queue
 
-_settings = Settings()
+try:
+    _settings = Settings()
+except ConfigError as error:
+    raise SystemExit(f"runlane: {error}") from error
 
 app = Celery("runlane", set_as_current=True)
 app.conf.update(
@@ -24,7 +27,8 @@ app.conf.update(
     task_serializer="json",
     result_backend=None,
     task_ignore_result=True,
-    task_queues=[Queue(INGRESS_QUEUE)],
+    task_acks_late=True,
+    task_queues=[ingress_queue()],
     task_default_queue=INGRESS_QUEUE,
     # Doorbells are consumed without acknowledgement and bounded by free slots, see transport.py.
     worker_disable_prefetch=True,

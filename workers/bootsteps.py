@@ -8,6 +8,7 @@ from typing import Any
 from celery import bootsteps
 from celery.exceptions import ImproperlyConfigured
 
+from runtime_core.clock import boot_seconds
 from runtime_core.config.settings import Settings
 from runtime_core.errors import RunlaneError
 from runtime_core.store.keys import INGRESS_QUEUE
@@ -53,8 +54,13 @@ class ProcessStep(bootsteps.StartStopStep):
     def _close(self, grace: float) -> None:
         """Usually the drain has ended long ago; it has not if something other than a signal stops the worker."""
         process = self._process
+        if not process.opened:
+            return
         try:
-            process.pool.submit(process.drain.run(grace)).result(grace + _LAST_DRAIN)
+            drained = process.pool.submit(process.drain.run(grace))
+            deadline = boot_seconds() + grace + _LAST_DRAIN
+            while not drained.done() and boot_seconds() < deadline:
+                process.pool.serve_hub_calls(timeout=0.1)
             process.pool.submit(process.close()).result(_LAST_DRAIN)
         except (RuntimeError, TimeoutError) as error:
             logger.error("the worker stops without having released its partitions, they expire: %r", error)

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from celery.worker import state
-from kombu.entity import Queue
 
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
@@ -22,6 +21,7 @@ from runtime_core.store.connection import RETRYABLE
 from workers.execution.attempts import Attempt, AttemptTable
 from workers.partitions.ownership import Ownership
 from workers.pool.asyncio_pool import TaskPool
+from workers.transport import doorbell_queue
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,7 @@ class DoorbellQueues:
         name = keys.queue(partition)
         queues = self._consumer.app.amqp.queues
         if name not in queues:
-            # The default exchange: kombu then keeps no binding table in Redis.
-            queues.add(Queue(name, exchange="", routing_key=name, no_ack=True, durable=True))
+            queues.add(doorbell_queue(name))
         self._consumer.add_task_queue(name)
 
 

@@ -64,6 +64,7 @@ class WorkerProcess:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop_beat = self._hub_beat = boot_seconds()
         self._closed = False
+        self.opened = False
 
     async def open(self) -> None:
         """Connect, check the store, load the agents, start to keep partitions. Raises ConfigError with the fix."""
@@ -80,6 +81,8 @@ class WorkerProcess:
             session_cache_size=settings.session_cache_size,
             session_idle_seconds=settings.session_idle_s,
         )
+        for problem in await asyncio.to_thread(self.runtime.preload):
+            logger.error("%s", problem)  # its agent's runs fail with it, the other agents work
         self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
         self._partitions = partitions
         self.keeper = PartitionKeeper(
@@ -92,6 +95,7 @@ class WorkerProcess:
             info=self._info,
             expect_workers=settings.expect_workers,
             on_left=self._evict,
+            on_swept=self.runtime.plugin_cache.evict_idle,
         )
         self.drain = Drain(self.keeper, self.table, self.queues)
         loop = asyncio.get_running_loop()
@@ -106,6 +110,7 @@ class WorkerProcess:
         listening = listen(self._redis, on_cancel=self.cancel_here, on_released=self.keeper.look_now)
         for work in (self.keeper.run(), self._beat(), listening):
             self._background(work)
+        self.opened = True
 
     async def close(self) -> None:
         """Stop keeping partitions, close the runtime. Partitions still held expire."""

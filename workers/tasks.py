@@ -24,10 +24,6 @@ SUBMIT_TASK = "runlane.submit"
 _CAUSE = {Ending.SOFT: StopCause.SOFT_LIMIT, Ending.HARD: StopCause.HARD_LIMIT, Ending.TERMINATE: StopCause.HANDOVER}
 
 
-def _no_acknowledgement(*_: Any, **__: Any) -> None:
-    """Doorbell queues are consumed without acknowledgement, but Celery's Request asks for one."""
-
-
 def doorbell_strategy(task: Any, app: Any, consumer: Any) -> Any:
     """Celery's strategy of ``runlane.execute``: admit first, then the stock handler."""
     handler = stock_strategy(task, app, consumer)
@@ -41,7 +37,7 @@ def doorbell_strategy(task: Any, app: Any, consumer: Any) -> Any:
         current_process().intake.receive(
             run,
             partition,
-            lambda: handler(message, body, _no_acknowledgement, _no_acknowledgement, callbacks, **options),
+            lambda: handler(message, body, ack, reject, callbacks, **options),
         )
 
     return on_doorbell
@@ -79,7 +75,7 @@ def _end(attempt: Attempt | None) -> Exception | None:
     return celery_ending(result.stop_reason, result.error_details) if result else celery_ending(None, None)
 
 
-@shared_task(name=SUBMIT_TASK, bind=True, throws=(RunFailed,), ignore_result=True, acks_late=True)
+@shared_task(name=SUBMIT_TASK, bind=True, throws=(RunFailed,), ignore_result=True)
 def submit(self: Any, *args: Any, **kwargs: Any) -> None:
     """``submit(request)``: accept a run from any Celery client. A refused one is a finished record and a failure."""
     error = await_(submit_request(current_process().runs, str(self.request.id), args, kwargs))

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from runtime_core.clock import boot_seconds
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
@@ -42,19 +41,28 @@ class Runner:
         self._lingering: set[asyncio.Task[None]] = set()
 
     async def execute(self, attempt: Attempt, ending: Callable[[], StopCause | None]) -> RunResult | None:
-        """Execute an admitted attempt. ``ending`` says why the surrounding task was cancelled."""
+        """Execute an admitted attempt. ``ending`` says why this task is cancelled, whenever it is.
+
+        What writes the finish is a task of its own: no cancellation cuts it short.
+        """
         admission = attempt.answer
         assert isinstance(admission, Admission)
         execution = _Execution(self._store, self._runtime, attempt, admission, self._worker)
+        task = asyncio.create_task(execution.run())
         try:
-            return await execution.run(ending)
+            while not task.done():
+                try:
+                    await asyncio.wait({task})
+                except asyncio.CancelledError:
+                    attempt.stop(ending() or StopCause.HANDOVER)
+            return await task
         finally:
             if execution.code_has_ended:
                 self._table.leave(attempt)
             else:
-                task = asyncio.create_task(self._outlive(attempt, execution))
-                self._lingering.add(task)
-                task.add_done_callback(self._lingering.discard)
+                lingering = asyncio.create_task(self._outlive(attempt, execution))
+                self._lingering.add(lingering)
+                lingering.add_done_callback(self._lingering.discard)
 
     async def _outlive(self, attempt: Attempt, execution: _Execution) -> None:
         """The run is over for its client, its code is not: the session waits for that."""
@@ -107,12 +115,12 @@ class _Execution:
         work = self._attempt.work
         return (work is None or work.done()) and not self._runtime.has_live_code(self._admission.run)
 
-    async def run(self, ending: Callable[[], StopCause | None]) -> RunResult | None:
+    async def run(self) -> RunResult | None:
         attempt = self._attempt
         attempt.work = asyncio.create_task(self._work(), name=f"run {self._admission.run}")
         if attempt.cause is not None:  # it was stopped before it started
             attempt.work.cancel()
-        await self._supervise(attempt.work, ending)
+        await self._supervise(attempt.work)
         try:
             await self._publisher.flush()
             if attempt.cause is not None and not attempt.cause.writes_finish:
@@ -137,23 +145,13 @@ class _Execution:
             lambda: self._store.free_session(self._admission), self._guard, f"the end of run {self._admission.run}"
         )
 
-    async def _supervise(self, work: asyncio.Task[RunResult], ending: Callable[[], StopCause | None]) -> None:
-        """Wait for the agent's code; once it is to stop, no longer than the grace. Survives its own cancellation."""
+    async def _supervise(self, work: asyncio.Task[RunResult]) -> None:
+        """Wait for the agent's code; once it is to stop, no longer than the grace."""
         stopping = asyncio.create_task(self._attempt.stopping.wait())
-        try:
-            deadline: float | None = None
-            while not work.done():
-                try:
-                    if not stopping.done():
-                        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                        continue
-                    deadline = deadline or boot_seconds() + _CANCEL_GRACE
-                    if not (await asyncio.wait({work}, timeout=max(0.0, deadline - boot_seconds())))[0]:
-                        break
-                except asyncio.CancelledError:
-                    self._attempt.stop(ending() or StopCause.HANDOVER)
-        finally:
-            stopping.cancel()
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await asyncio.wait({work}, timeout=_CANCEL_GRACE)
+        stopping.cancel()
 
     def _describe(self, work: asyncio.Task[RunResult]) -> RunResult:
         """The result to record, whatever became of the code."""

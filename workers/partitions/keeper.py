@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 from uuid import uuid4
 
@@ -54,6 +54,7 @@ class PartitionKeeper:
         info: Callable[[], Mapping[str, str]],
         expect_workers: int | None,
         on_left: Callable[[int], None],
+        on_swept: Callable[[], Awaitable[object]],
     ) -> None:
         self._worker = worker
         self._partitions = partitions
@@ -64,6 +65,7 @@ class PartitionKeeper:
         self._info = info
         self._expect_workers = expect_workers
         self._on_left = on_left
+        self._on_swept = on_swept
         self._observation = LeaseObservation()
         #: Owners of acquisitions whose reply was lost: the next try repeats them.
         self._unanswered: dict[int, str] = {}
@@ -134,6 +136,7 @@ class PartitionKeeper:
         if now - self._swept >= SWEEP_INTERVAL:
             self._swept = now
             await self._sweep()
+            await self._on_swept()
 
     def _settled(self, fleet: FleetView, now: float) -> bool:
         """A worker that starts waits a moment for the others, so that the fleet divides the partitions once."""

@@ -127,6 +127,34 @@ async def test_session_writes_appear_once_when_the_run_finishes(store: Store) ->
     assert await store.sessions.state(SESSION) == {"n": 1}
 
 
+async def test_staged_entries_that_skip_an_index_are_refused(store: Store) -> None:
+    lease = await store.own()
+    await store.submit("r1")
+    admission = await store.admitted(lease, "r1")
+    with pytest.raises(RunlaneError, match="GAP"):
+        await store.attempts.stage(admission, 1, [json.dumps(message_entry({"role": "user"}))])
+
+
+async def test_an_executing_session_is_not_ready_and_a_finished_one_leaves_no_counts(store: Store) -> None:
+    lease = await store.own()
+    await store.submit("r1")
+    admission = await store.admitted(lease, "r1")
+    assert await store.redis.exists("rl:{p0000}:ready") == 0
+    await store.finish(admission, 2)
+    assert await store.redis.hgetall("rl:{p0000}:stats") == {"submitted": "1", "pending": "0", "finished": "1"}
+    left = {key async for key in store.redis.scan_iter("rl:{p0000}:*")}
+    assert not left & {f"rl:{{p0000}}:{name}" for name in ("ready", "live", "cancels", "mailbox:default/s")}
+
+
+async def test_a_held_session_stays_silent_when_its_next_run_is_cancelled(store: Store) -> None:
+    lease = await store.own()
+    for run in ("r1", "r2", "r3"):
+        await store.submit(run)
+    await store.finish(await store.admitted(lease, "r1"), 2, hold_session=True)
+    await store.runs.cancel(ScopedRunId("r2"))
+    assert await store.bells() == ["r1"]
+
+
 async def test_a_later_attempt_starts_with_nothing_staged(store: Store) -> None:
     lease = await store.own()
     await store.submit("r1")

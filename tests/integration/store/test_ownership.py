@@ -170,6 +170,73 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(store: Store, re
     assert {key: await store.redis.dump(key) async for key in store.redis.scan_iter("*")} == before
 
 
+async def test_a_fence_number_that_comes_back_with_another_owner_lets_nobody_write(store: Store) -> None:
+    """Redis restored from an old copy may give a number out again; the owner's name is unique."""
+    old = await store.own("w1")
+    await store.submit("r1")
+    admission = await store.admitted(old, "r1")
+    await store.redis.hset(keys.lease(PARTITION), "owner", "w2#restored")
+
+    for write in (
+        store.attempts.append(admission, [(2, True, frame(admission, 2, "llm.delta"))]),
+        store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
+        store.finish(admission, 2),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+    assert await store.attempts.repair(old, R1, 1) is False
+    assert (await store.runs.get(R1)).state is RunState.RUNNING
+
+
+async def test_an_earlier_attempt_of_the_same_owner_writes_nothing_more(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    first = await store.admitted(lease, "r1")
+    await store.attempts.repair(lease, R1, 1)
+    second = await store.admitted(lease, "r1")
+
+    for write in (
+        store.attempts.append(first, [(3, True, frame(first, 3, "llm.delta"))]),
+        store.attempts.stage(first, 0, [json.dumps(message_entry({"of": "first"}))]),
+        store.finish(first, 3),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+    await store.finish(second, 3)
+    assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.interrupted"), (3, 2, "run.finished")]
+
+
+async def test_an_expired_lease_repairs_nothing(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit("r1")
+    await store.admitted(lease, "r1")
+    await store.expire(lease)
+    assert await store.attempts.repair(lease, R1, 1) is False
+
+
+async def test_a_run_that_kills_its_workers_becomes_a_dead_letter_with_its_history(store: Store) -> None:
+    await store.submit("r1")
+    lease = await store.own("w0")
+    for number in range(1, 9):
+        await store.admitted(lease, "r1")
+        lease = await store.take_over(lease, f"w{number}")
+
+    record = await store.runs.get(R1)
+    assert (record.status, record.crashes) == (StopReason.DEAD_LETTER, 8)
+    assert await store.redis.xlen("rl:{p0000}:dead") == 1
+    history = [json.loads(entry) for entry in await store.redis.lrange("rl:{p0000}:crashes:r1", 0, -1)]
+    assert [entry["worker"] for entry in history] == [f"w{number}" for number in range(8)]
+
+
+async def test_the_history_of_a_run_is_bounded(store: Store) -> None:
+    await store.submit("r1")
+    for number in range(25):
+        lease = await store.own(f"w{number}")
+        await store.admitted(lease, "r1")
+        await store.leases.release(lease)
+    assert await store.redis.llen("rl:{p0000}:crashes:r1") == 20
+
+
 async def test_an_expired_lease_that_nobody_took_may_write_but_not_admit(store: Store) -> None:
     lease = await store.own("w1")
     await store.submit("r1")

@@ -138,6 +138,13 @@ async def test_a_refused_request_is_found_by_its_id_with_its_error_and_expires(s
     assert [key async for key in store.redis.scan_iter("*c1*") if await store.redis.ttl(key) < 0] == []
 
 
+async def test_a_refusal_never_overwrites_a_run(store: Store) -> None:
+    await store.submit("r1")
+    error = ErrorDetails(code="user.invalid_input", message="x")
+    await store.runs.refuse(tenant="default", run_id="r1", session_id="s", agent_id="a", error=error)
+    assert (await store.runs.get(ScopedRunId("r1"))).state is RunState.QUEUED
+
+
 def test_only_errors_that_may_pass_are_retryable() -> None:
     assert QueueFull(retry_after_ms=5).to_dict()["retry_after_ms"] == 5
     assert QueueFull.retryable
