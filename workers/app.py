@@ -39,6 +39,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     task_soft_time_limit=_settings.soft_time_limit_s,
     task_time_limit=_settings.hard_time_limit_s,
+    worker_soft_shutdown_timeout=_settings.soft_shutdown_s,
     worker_hijack_root_logger=True,
     enable_utc=True,
 )

@@ -41,6 +41,8 @@ FILE_CONFIG_VERSION = 1
 #: Seconds after which a silent event loop or hub counts as hung, and leases are renewed no more.
 _HUNG_AFTER = 3.0
 _BEAT = 0.5
+#: Seconds that background tasks get to end.
+_STOP_GRACE = 2.0
 
 
 class WorkerProcess:
@@ -120,7 +122,8 @@ class WorkerProcess:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_GRACE)
         await asyncio.to_thread(self._renewal.stop)
         await self.runtime.close()
         await self._sessions.close()

@@ -3,8 +3,10 @@
 | signal | grace for what runs | then |
 |---|---|---|
 | SIGTERM, SIGINT, SIGHUP, control.shutdown | RUNLANE_DRAIN_GRACE_S | Celery's warm shutdown |
-| the same again, SIGQUIT | worker_soft_shutdown_timeout, 0 by default | Celery's cold shutdown |
+| the same again, SIGQUIT | RUNLANE_SOFT_SHUTDOWN_S, 0 by default | Celery's cold shutdown |
 | SIGQUIT again | – | Celery's own handler |
+
+REMAP_SIGTERM=SIGQUIT in the environment makes SIGTERM a SIGQUIT, as with plain Celery.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from concurrent.futures import Future
 from types import FrameType
 from typing import Any
 
-from celery.apps.worker import install_worker_term_hard_handler
+from celery.apps.worker import REMAP_SIGTERM, install_worker_term_hard_handler
 from celery.worker import state
 
 from workers.process import current_process
@@ -40,6 +42,8 @@ def install_signal_handlers(worker: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, warm)
+    if REMAP_SIGTERM == "SIGQUIT":
+        signal.signal(signal.SIGTERM, cold)
     if not _draining:
         signal.signal(signal.SIGQUIT, cold)
 

@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     expect_workers: PositiveInt | None = None
     #: Seconds that runs get to end when the worker is told to stop.
     drain_grace_s: Annotated[float, Field(ge=0)] = 30.0
+    #: Seconds that runs get to end when the worker is told to stop at once (SIGQUIT): Celery's soft shutdown.
+    soft_shutdown_s: Annotated[float, Field(ge=0)] = 0.0
     #: Seconds after which a run is asked to end; None for no limit.
     soft_time_limit_s: PositiveFloat | None = None
     #: Seconds after which a run is ended.

@@ -46,8 +46,8 @@ class Drain:
         for ownership in held:
             ownership.frozen = True
             self._consumption.leave(ownership.lease.partition)
-        running = sum(len(self._table.of(ownership)) for ownership in held)
-        logger.info("draining: %d partitions, %d runs", len(held), running)
+        running = [attempt for ownership in held for attempt in self._table.of(ownership)]
+        logger.info("draining: %d partitions, %d runs %s", len(held), len(running), running[:10])
         while held and boot_seconds() < self._deadline + _ENDING_GRACE:
             quiet = [ownership for ownership in held if not self._table.of(ownership)]
             held = [ownership for ownership in held if ownership not in quiet]

@@ -12,6 +12,7 @@ from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
 from runtime_core.errors import ExecutionError, InvalidInputError, LeaseLost
+from runtime_core.events.bus import RuntimeEvent
 from runtime_core.ids import split_run_id, split_session_key
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.kernel.validation import json_output
@@ -105,8 +106,8 @@ class _Execution:
             tenant=self._tenant,
             attempt=admission.attempt,
             config_version=admission.config_version,
-            guard=self._guard,
-            sink=self._publisher.publish,
+            guard=self._before_call,
+            sink=self._publish,
             writer=StagedWrites(store, admission, self._guard),
         )
 
@@ -132,6 +133,23 @@ class _Execution:
             return None
         return result
 
+    def _insist(self) -> None:
+        """Raise CancelledError again in code that goes on after its cancellation.
+
+        asyncio.wait_for of Python 3.11, which redis-py and much other code uses, can lose one
+        (https://github.com/python/cpython/issues/86296).
+        """
+        if self._attempt.cause is not None:
+            raise asyncio.CancelledError
+
+    async def _before_call(self) -> None:
+        self._insist()
+        await self._guard()
+
+    async def _publish(self, event: RuntimeEvent) -> None:
+        self._insist()
+        await self._publisher.publish(event)
+
     async def _work(self) -> RunResult:
         if self._unreadable is not None:
             raise self._unreadable
@@ -151,6 +169,8 @@ class _Execution:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             await asyncio.wait({work}, timeout=_CANCEL_GRACE)
+        if not work.done():
+            work.cancel()  # the first may have been lost; the run ends now, whatever its code does
         stopping.cancel()
 
     def _describe(self, work: asyncio.Task[RunResult]) -> RunResult:

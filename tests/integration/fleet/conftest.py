@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -87,7 +88,11 @@ class Fleet:
         return "\n".join(worker.log.read_text(errors="replace") for worker in self.workers)
 
     def stop(self) -> None:
-        WorkerFleet(self.workers, stop_within=20).stop()
+        """Stop them; one that does not drain within its grace (30 s) and so has to be killed is a defect."""
+        living = [worker for worker in self.workers if worker.exit_code is None]
+        WorkerFleet(living, stop_within=20).stop()
+        killed = [worker.name for worker in living if worker.exit_code == -signal.SIGKILL]
+        assert not killed, f"{killed} did not stop within 20 s"
 
 
 def request(text: str, session: str = "s", agent: str = "journal", **fields: Any) -> RunRequest:

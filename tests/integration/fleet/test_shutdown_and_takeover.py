@@ -50,7 +50,7 @@ async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -
     assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 2)
 
 
-async def test_sigquit_hands_over_at_once_and_soft_shutdown_waits_before(fleet: Fleet) -> None:
+async def test_sigquit_hands_over_at_once(fleet: Fleet) -> None:
     (worker,) = await fleet.start(1)
     running = await fleet.client.submit(request("wait 5"))
     await wait_until(lambda: bool(fleet.journal()), "the run executes")
@@ -61,6 +61,16 @@ async def test_sigquit_hands_over_at_once_and_soft_shutdown_waits_before(fleet: 
     assert (await running.get()).handovers == 1
     assert (await running.get()).state == "queued"
     await running.cancel()
+
+
+async def test_soft_shutdown_gives_runs_a_moment_before(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1, RUNLANE_SOFT_SHUTDOWN_S="5")
+    short = await fleet.client.submit(request("wait 1"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    os.kill(worker.pid, signal.SIGQUIT)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    record = await short.get()
+    assert (record.status, record.attempt, record.handovers) == (StopReason.COMPLETED, 1, 0)
 
 
 async def test_the_runs_of_a_killed_worker_start_elsewhere_and_the_stream_tells(fleet: Fleet) -> None:
