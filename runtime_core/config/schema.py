@@ -189,6 +189,9 @@ class LLMOptions(BaseModel):
         if self.provider == "openai_compatible" and not self.api_base:
             raise ValueError("provider 'openai_compatible' needs 'api_base', the URL of the server")
         for name in self.model_extra or {}:
+            if name == "api_key":
+                logger.warning("llm.api_key has no effect; name the variable that holds the key in llm.api_key_env")
+                continue
             match = near_match(name, type(self).model_fields, similarity=0.8)
             if match is not None:
                 logger.warning("llm.%s is handed to the provider as it is; did you mean %r?", name, match)

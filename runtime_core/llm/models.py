@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic_ai.direct import model_request_stream
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 _UNAVAILABLE = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 #: Default models of providers whose options may leave the model out.
 _DEFAULT_MODELS = {"anthropic": "claude-sonnet-4-5"}
+#: Characters of a provider's own words in an error: enough for a sentence, too few for a page of HTML.
+_QUOTED = 500
+#: Characters. A shorter header value is no secret, and to blot it out would spoil the text around it.
+_SECRET_LENGTH = 8
 
 
 class ModelClient(LLMClient):
@@ -74,14 +79,33 @@ class ModelClient(LLMClient):
                         yield TextDelta(text=text)
                 answer = events.get()
         except (ModelAPIError, UnexpectedModelBehavior, UserError) as error:
-            raise _translated(error, name) from error
+            unquotable = self._quoted(str(error)) != str(error)  # the cause would say it all the same
+            raise _translated(error, name, self._quoted) from (None if unquotable else error)
         except (OSError, TimeoutError) as error:
             raise LLMConnectionError(f"the model {name} could not be reached: {error}") from error
         yield _from_answer(answer, name)
 
+    async def close(self) -> None:
+        """Close the providers' connections."""
+        models, self._models = self._models, {}
+        for model in models.values():
+            close = getattr(getattr(model, "client", None), "close", None)
+            if close is not None and inspect.isawaitable(closing := close()):
+                await closing
+
+    def _quoted(self, text: str) -> str:
+        """``text`` of a provider, brief and without secrets: some servers repeat the headers that they refuse."""
+        keys = [value for name, value in os.environ.items() if name.endswith("_API_KEY")]
+        if self._options.api_key_env is not None:
+            keys.append(os.environ.get(self._options.api_key_env, ""))
+        for secret in (*keys, *(self._options.extra_headers or {}).values()):
+            if len(secret) >= _SECRET_LENGTH:
+                text = text.replace(secret, "***")
+        return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+
     def _settings(self, request: LLMRequest) -> ModelSettings:
         options = self._options
-        settings = ModelSettings(timeout=options.timeout_ms / 1000)
+        settings = cast("ModelSettings", {**(options.model_extra or {}), "timeout": options.timeout_ms / 1000})
         temperature = options.temperature if request.temperature is None else request.temperature
         max_tokens = options.max_tokens if request.max_tokens is None else request.max_tokens
         if temperature is not None:
@@ -105,6 +129,7 @@ def _build_model(options: LLMOptions, name: str) -> Model:
             case "openai_compatible" | "litellm":
                 from openai import AsyncOpenAI
                 from pydantic_ai.models.openai import OpenAIChatModel
+                from pydantic_ai.profiles.openai import OpenAIModelProfile
                 from pydantic_ai.providers.openai import OpenAIProvider
 
                 if options.api_base is None:
@@ -114,7 +139,9 @@ def _build_model(options: LLMOptions, name: str) -> Model:
                     )
                 # Local servers want no key but the client insists on one; retries belong to the runtime.
                 client = AsyncOpenAI(base_url=options.api_base, api_key=_api_key(options) or "unset", max_retries=0)
-                return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
+                # A stream that just ends, as a proxy's does when its upstream dies, is no whole answer.
+                profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+                return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client), profile=profile)
             case "anthropic":
                 from anthropic import AsyncAnthropic
                 from pydantic_ai.models.anthropic import AnthropicModel
@@ -235,17 +262,7 @@ def _text_of(event: object) -> str:
 
 
 def _from_answer(answer: ModelResponse, name: str) -> LLMResponse:
-    try:
-        calls = [
-            LLMToolCall(id=part.tool_call_id, name=part.tool_name, arguments=part.args_as_dict(raise_if_invalid=True))
-            for part in answer.parts
-            if isinstance(part, ToolCallPart)
-        ]
-    except (ValueError, AssertionError) as error:
-        raise LLMResponseError(
-            f"the model {name} called a tool with arguments that are no JSON object: {error}",
-            hint="raise llm.max_tokens if the answer was cut off",
-        ) from error
+    calls = [_tool_call(part) for part in answer.parts if isinstance(part, ToolCallPart)]
     return LLMResponse(
         output_text="".join(part.content for part in answer.parts if isinstance(part, TextPart)),
         tool_calls=calls,
@@ -260,30 +277,27 @@ def _from_answer(answer: ModelResponse, name: str) -> LLMResponse:
     )
 
 
-def _translated(error: Exception, name: str) -> LLMError:
+def _tool_call(part: ToolCallPart) -> LLMToolCall:
+    try:
+        arguments = part.args_as_dict(raise_if_invalid=True)
+    except (ValueError, AssertionError) as error:
+        problem = f"the arguments of {part.tool_name} are no JSON object: {error}"
+        return LLMToolCall(id=part.tool_call_id, name=part.tool_name, problem=problem)
+    return LLMToolCall(id=part.tool_call_id, name=part.tool_name, arguments=arguments)
+
+
+def _translated(error: Exception, name: str, quoted: Callable[[str], str]) -> LLMError:
     if isinstance(error, ModelHTTPError):
         if error.status_code == 429:
-            return LLMRateLimitError(
-                f"the provider limits requests to the model {name}", retry_after_ms=_retry_after_ms(error)
-            )
+            wait_ms = None if error.retry_after is None else round(error.retry_after * 1000)
+            return LLMRateLimitError(f"the provider limits requests to the model {name}", retry_after_ms=wait_ms)
         if error.status_code in _UNAVAILABLE:
             return LLMConnectionError(f"the provider of the model {name} failed with HTTP status {error.status_code}")
         return LLMResponseError(
-            f"the provider refused the request to the model {name} with HTTP status {error.status_code}: {error.body}",
+            f"the provider refused the request to the model {name} with HTTP status {error.status_code}: "
+            f"{quoted(str(error.body))}",
             hint="check the API key" if error.status_code in (401, 403) else "check llm.model and the request",
         )
     if isinstance(error, ModelAPIError):
-        return LLMConnectionError(f"the model {name} could not be reached: {error.message}")
-    return LLMResponseError(f"the answer of the model {name} cannot be used: {error}")
-
-
-def _retry_after_ms(error: ModelHTTPError) -> int | None:
-    """Milliseconds from the header Retry-After, which older versions of the library do not read themselves."""
-    seconds: float | None = getattr(error, "retry_after", None)
-    if seconds is None:
-        headers: dict[str, str] = getattr(getattr(error.__cause__, "response", None), "headers", {})
-        try:
-            seconds = float(headers.get("retry-after", ""))
-        except ValueError:
-            return None
-    return round(seconds * 1000)
+        return LLMConnectionError(f"the connection to the model {name} failed: {quoted(error.message)}")
+    return LLMResponseError(f"the answer of the model {name} cannot be used: {quoted(str(error))}")

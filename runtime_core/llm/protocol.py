@@ -31,11 +31,15 @@ class LLMRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LLMToolCall:
-    """The model asks for a tool. ``arguments`` is empty if the model sent none."""
+    """The model asks for a tool. ``arguments`` is empty if the model sent none.
+
+    ``problem`` says, for the model, why its arguments cannot be read; the tool is not to be called then.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ async def test_the_chunks_of_a_run_are_the_same_in_process_and_on_the_fleet(flee
 
 
 def _seen(chunks: list[RunStreamChunk]) -> list[dict[str, Any]]:
-    """What a reader sees, without sequences and times; neighbouring deltas count as one, for a publisher may join them."""
+    """What a reader sees, without sequences and times; neighbouring deltas count as one: a publisher may join them."""
     seen: list[dict[str, Any]] = []
     for chunk in chunks:
         if chunk.kind in FLEET_ONLY:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from runtime_core.config.schema import LLMOptions
-from runtime_core.contracts.run import StopReason
+from runtime_core.contracts.run import ErrorDetails, StopReason
 from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.errors import ConfigError, LLMConnectionError, LLMError, LLMRateLimitError, LLMResponseError
 from runtime_core.llm.clients import create_client
+from runtime_core.llm.models import ModelClient
 from runtime_core.llm.protocol import LLMRequest, LLMResponse, TextDelta
 from tests.unit.kernel_setup import request as run_request
 from tests.unit.kernel_setup import runtime
@@ -42,6 +43,11 @@ class Provider:
         self.answers: list[list[dict[str, Any]] | int] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.message = "as the test wants"
+        #: Whether errors repeat the headers of the request.
+        self.repeat_headers = False
+        #: Whether a stream says that it is complete.
+        self.finish_reasons = True
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,7 +70,8 @@ class Provider:
     def reply(self, handler: BaseHTTPRequestHandler) -> None:
         answer = self.answers.pop(0)
         if isinstance(answer, int):
-            body = b'{"error": {"message": "as the test wants"}}'
+            message = str(self.headers[-1]) if self.repeat_headers else self.message
+            body = json.dumps({"error": {"message": message}}).encode()
             handler.send_response(answer)
             handler.send_header("content-type", "application/json")
             handler.send_header("content-length", str(len(body)))
@@ -77,9 +84,11 @@ class Provider:
         handler.end_headers()
         base = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "test-model"}
         finish = "tool_calls" if "tool_calls" in answer[-1] else "stop"
-        choices = [
+        choices: list[list[dict[str, Any]]] = [
             [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}] for delta in answer
-        ] + [[{"index": 0, "delta": {}, "finish_reason": finish}]]
+        ]
+        if self.finish_reasons:
+            choices.append([{"index": 0, "delta": {}, "finish_reason": finish}])
         usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
         for chunk in (*({"choices": choice} for choice in choices), {"choices": [], "usage": usage}):
             handler.wfile.write(b"data: " + json.dumps(base | chunk).encode() + b"\n\n")
@@ -191,12 +200,78 @@ async def test_a_refused_connection_is_retryable_and_fails_the_run_with_its_code
     assert (result.error_details.code, result.error_details.retryable) == ("llm.connection", True)
 
 
-async def test_arguments_that_are_no_json_object_are_an_error_of_the_response(provider: Provider) -> None:
+async def test_the_model_is_told_of_arguments_that_are_no_json_object(provider: Provider) -> None:
     broken = {"index": 0, "id": "c1", "type": "function", "function": {"name": "calc", "arguments": "{oops"}}
-    provider.answers = [[{"tool_calls": [broken]}]]
+    provider.answers = [[{"tool_calls": [broken]}], HELLO]
+    host = runtime(llm={"provider": "openai_compatible", "model": "m", "api_base": provider.url})
 
-    with pytest.raises(LLMResponseError, match="no JSON object"):
-        await ask(options(provider.url), CALC)
+    result = await host.run_detailed(run_request("what is 6*7?"))
+
+    assert result.final_output == "Hello world"
+    assert result.usage.tool_calls == 0
+    assert "the arguments of calc are no JSON object" in provider.requests[1]["messages"][-1]["content"]
+
+
+async def test_a_stream_that_ends_before_its_answer_is_whole_is_a_retryable_error(provider: Provider) -> None:
+    provider.finish_reasons = False
+    provider.answers = [HELLO]
+
+    with pytest.raises(LLMConnectionError, match="finish_reason"):
+        await ask(options(provider.url))
+
+
+async def test_an_empty_answer_is_an_empty_output(provider: Provider) -> None:
+    provider.answers = [[{"content": ""}]]
+
+    assert (await ask(options(provider.url)))[1].output_text == ""
+
+
+async def test_secrets_that_a_provider_repeats_are_not_shown(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MODEL_KEY", "sk-verysecret")
+    provider.answers = [401]
+    provider.repeat_headers = True
+    section = {"provider": "openai_compatible", "model": "m", "api_base": provider.url}
+    section |= {"api_key_env": "TEST_MODEL_KEY", "extra_headers": {"x-team": "team-secret"}}
+
+    chunks = [chunk async for chunk in runtime(llm=section).run_stream(run_request())]
+
+    shown = "".join(chunk.model_dump_json() for chunk in chunks)
+    assert "Bearer ***" in shown
+    assert "sk-verysecret" not in shown
+    assert "team-secret" not in shown
+
+
+async def test_a_page_of_an_error_is_shortened(provider: Provider) -> None:
+    provider.answers = [400]
+    provider.message = "x" * 100_000
+
+    with pytest.raises(LLMResponseError) as caught:
+        await ask(options(provider.url))
+
+    assert len(ErrorDetails.from_exception(caught.value).model_dump_json()) < 2000
+
+
+async def test_options_of_the_provider_that_runlane_does_not_know_are_handed_over(provider: Provider) -> None:
+    provider.answers = [HELLO]
+
+    await ask(options(provider.url, top_p=0.25))
+
+    assert provider.requests[0]["top_p"] == 0.25
+
+
+async def test_closing_the_runtime_closes_the_connections_to_providers(provider: Provider) -> None:
+    provider.answers = [HELLO]
+    client = create_client(options(provider.url))
+    request = LLMRequest(messages=[{"role": "user", "content": "hi"}])
+    _ = [part async for part in client.stream(request)]
+    assert isinstance(client, ModelClient)
+    (model,) = client._models.values()
+
+    await client.close()
+
+    assert model.client.is_closed()  # pyright: ignore[reportAttributeAccessIssue]  # of the OpenAI model
 
 
 @pytest.mark.parametrize(

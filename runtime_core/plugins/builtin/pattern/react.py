@@ -91,6 +91,8 @@ class ReactPattern(TypedConfig, Pattern):
             self._step_deadline = None
 
     async def _result_for_model(self, call: LLMToolCall) -> str:
+        if call.problem is not None:
+            return f"Error: {call.problem}"
         try:
             data = await self.call_tool(self._tool_id(call.name), call.arguments)
         except ToolError as error:
