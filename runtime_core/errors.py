@@ -10,7 +10,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
+from pydantic import ValidationError
+
 CONTEXT_KEYS = ("agent_id", "session_id", "run_id", "tool_id", "step_number")
+
+
+def in_words(error: BaseException) -> str:
+    """Type and text of a foreign exception; of pydantic's, which repeats what it was given, the problems alone."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        text = "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems)
+    else:
+        text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class RunlaneError(Exception):

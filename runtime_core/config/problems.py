@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -14,6 +15,8 @@ from runtime_core.suggestions import did_you_mean
 #: More problems than this are counted, not listed: the first ones are what a person reads.
 _LISTED = 10
 _VALUE_LENGTH = 80
+#: Characters. The values of shorter environment variables are in too many texts by chance.
+_SECRET_LENGTH = 6
 _SECRET = re.compile(r"(api_?key|token|secret|password|authorization|credentials?|headers)$", re.IGNORECASE)
 
 
@@ -26,7 +29,7 @@ def field_path(location: Sequence[int | str], root: str = "") -> str:
 
 
 def describe_problems(error: ValidationError, model: type[BaseModel], *, root: str = "") -> str:
-    """One line per problem. Values of fields that look like secrets are not shown."""
+    """One line per problem. Values of fields that look like secrets, or that may come from ``${VAR}``, are hidden."""
     details = error.errors(include_url=False)
     lines = [_describe(detail, model, root) for detail in details[:_LISTED]]
     if len(details) > _LISTED:
@@ -42,7 +45,8 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], root: str) -> str:
         case "extra_forbidden":
             known = _fields_at(model, location[:-1])
             advice = did_you_mean(str(location[-1]), known)
-            return f"{where}: unknown field{_shown(value, location)}. {advice}Fields: {', '.join(known)}"
+            fields = f"Fields: {', '.join(known)}" if known else "Remove it"
+            return f"{where}: unknown field{_shown(value, location)}. {advice}{fields}"
         case "missing":
             return f"{where}: required, but missing. Add it"
         case _:
@@ -54,10 +58,17 @@ def _shown(value: Any, location: Sequence[int | str]) -> str:
     """`` (value 5)``; nothing for a container, whose text would bury the message, and nothing for a secret."""
     if isinstance(value, Mapping | list | tuple | set):
         return ""
-    if any(isinstance(part, str) and _SECRET.search(part) for part in location):
+    if any(isinstance(part, str) and _SECRET.search(part) for part in location) or _from_environment(value):
         return " (value not shown)"
     text = repr(value)
     return f" (value {text if len(text) <= _VALUE_LENGTH else text[:_VALUE_LENGTH] + '…'})"
+
+
+def _from_environment(value: Any) -> bool:
+    """Whether the value of an environment variable is in this text."""
+    return isinstance(value, str) and any(
+        len(known) >= _SECRET_LENGTH and known in value for known in os.environ.values()
+    )
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

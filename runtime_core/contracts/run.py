@@ -9,9 +9,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from runtime_core.errors import InvalidInputError, RunlaneError
+from runtime_core.errors import InvalidInputError, RunlaneError, in_words
 from runtime_core.ids import check_name, check_session_id, new_run_id
 from runtime_core.suggestions import did_you_mean
 
@@ -47,9 +56,9 @@ class RunBudget(BaseModel):
     #: Milliseconds from the start of the attempt.
     max_duration_ms: PositiveInt | None = None
     max_tool_calls: PositiveInt | None = None
-    max_validation_retries: int | None = 3
-    max_cost_usd: float | None = None
-    max_resume_attempts: int | None = 3
+    max_validation_retries: NonNegativeInt | None = 3
+    max_cost_usd: NonNegativeFloat | None = None
+    max_resume_attempts: NonNegativeInt | None = 3
 
 
 class RunRequest(BaseModel):
@@ -146,10 +155,7 @@ class ErrorDetails(BaseModel):
             data = error.to_dict()
             details = cls(**{name: data[name] for name in cls.model_fields if name != "cause"})
         else:
-            text = str(error).strip()
-            details = cls(
-                code="error.unknown", message=f"{type(error).__name__}: {text}" if text else type(error).__name__
-            )
+            details = cls(code="error.unknown", message=in_words(error))
         if error.__cause__ is not None and depth > 0:
             details.cause = cls.from_exception(error.__cause__, depth=depth - 1)
         return details

@@ -12,7 +12,7 @@ import copy
 import logging
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from runtime_core.config.schema import AgentDefinition
@@ -36,7 +36,7 @@ from runtime_core.kernel.outcome import error_of, failed_result, is_failure
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.tools import bind_tools
-from runtime_core.kernel.validation import json_value
+from runtime_core.kernel.validation import json_artifact, json_value
 from runtime_core.llm.protocol import LLMClient
 from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts
 
@@ -60,6 +60,8 @@ class Lifecycle:
     threads: LiveThreads
     #: Whether the output leaves the process, so that it must be JSON.
     json_only: bool = False
+    #: Messages of this run that are in the transcript: a run that fails at its very end must not add them again.
+    _recorded: int = field(default=0, init=False)
 
     async def run(self) -> RunResult:
         """Raises only CancelledError, LeaseLost, and what the session manager raises when it is entered or left."""
@@ -109,8 +111,7 @@ class Lifecycle:
         await announce_artifacts(context)
         if self.json_only:
             output = json_value(output, what="the final output")
-            for artifact in artifacts:
-                artifact.payload = json_value(artifact.payload, what=f"the payload of artifact {artifact.name!r}")
+            artifacts[:] = [json_artifact(artifact) for artifact in artifacts]
         state[LAST_OUTPUT_KEY] = output
         await self._memory_step("writeback", context)
         await self._memory_step("compact", context)
@@ -253,8 +254,9 @@ class Lifecycle:
         user = {"role": "user", "content": self.request.input_text, **ids}
         assistant = {"role": "assistant", "content": content, **ids, "stop_reason": stop_reason.value, **mark}
         try:
-            await self.session_manager.append_message(self.request.session_id, user)
-            await self.session_manager.append_message(self.request.session_id, assistant)
+            for message in (user, assistant)[self._recorded :]:
+                await self.session_manager.append_message(self.request.session_id, message)
+                self._recorded += 1
         except RunlaneError:
             raise
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
-from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
+from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError, in_words
 
 
 def is_failure(error: BaseException) -> bool:
@@ -40,8 +40,7 @@ def error_of(error: BaseException) -> RunlaneError:
     """``error`` if it is one of ours, else a PatternError that tells its type and has it as its cause."""
     if isinstance(error, RunlaneError):
         return error
-    text = str(error).strip()
-    wrapped = PatternError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    wrapped = PatternError(in_words(error))
     wrapped.__cause__ = error
     return wrapped
 

@@ -237,11 +237,19 @@ class Runtime:
         await events.emit("run.requested", input_text=request.input_text)
         await events.emit("session.run.started", input_text=request.input_text)
         agent = self._agent(request.agent_id)
+        if request.resume_from_checkpoint is not None:
+            raise ConfigError(
+                f"there is no checkpoint {request.resume_from_checkpoint!r}",
+                hint="this version keeps none: submit the run without resume_from_checkpoint",
+            )
         llm_client = self._llm_client(agent)
         prepared = _prepared(request, agent, scope)
         key = scope.session_key(request.session_id)
         async with self.plugin_cache.use(key, agent.id, lambda: load_agent_plugins(agent)) as (plugins, hit):
             await events.emit("run.validated")
+            if prepared.budget is not None and prepared.budget.max_cost_usd is not None:
+                reason = "this version does not know what a model costs"
+                await events.emit("budget.cost_skipped", limit=prepared.budget.max_cost_usd, reason=reason)
             result = await (
                 self._run_by_plugin(prepared, plugins)
                 if self._runtime_plugin is not None

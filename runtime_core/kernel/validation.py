@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
+from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunResult, StopReason
 from runtime_core.errors import ExecutionError
 
 
@@ -24,6 +24,16 @@ def json_value(value: Any, *, what: str) -> Any:
     return plain
 
 
+def json_artifact(artifact: RunArtifact) -> RunArtifact:
+    """``artifact`` with payload and metadata as JSON. Raises ExecutionError that names the artifact."""
+    parts = {"payload": artifact.payload, "metadata": artifact.metadata}
+    return artifact.model_copy(
+        update={
+            name: json_value(value, what=f"the {name} of artifact {artifact.name!r}") for name, value in parts.items()
+        }
+    )
+
+
 def json_output(result: RunResult) -> RunResult:
     """``result`` with everything in it as JSON, or the failed result of a run whose output JSON cannot hold.
 
@@ -33,17 +43,7 @@ def json_output(result: RunResult) -> RunResult:
         return result.model_copy(
             update={
                 "final_output": json_value(result.final_output, what="the final output"),
-                "artifacts": [
-                    artifact.model_copy(
-                        update={
-                            "payload": json_value(artifact.payload, what=f"the payload of artifact {artifact.name!r}"),
-                            "metadata": json_value(
-                                artifact.metadata, what=f"the metadata of artifact {artifact.name!r}"
-                            ),
-                        }
-                    )
-                    for artifact in result.artifacts
-                ],
+                "artifacts": [json_artifact(artifact) for artifact in result.artifacts],
                 "metadata": json_value(result.metadata, what="the result's metadata"),
             }
         )

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from runtime_core.config.problems import describe_problems
 from runtime_core.config.schema import PluginRef
-from runtime_core.errors import PluginError, PluginLoadError
+from runtime_core.errors import PluginConfigError, PluginError, PluginLoadError, in_words
 from runtime_core.plugins import registry
 from runtime_core.plugins.function_tool import function_tool
 from runtime_core.plugins.protocols import REQUIRED_METHODS, Seam
@@ -101,7 +104,7 @@ def _import_module(name: str, where: str) -> ModuleType:
         raise
     except BaseException as error:
         raise PluginLoadError(
-            f"{where}: importing {name!r} raised {_in_words(error)}",
+            f"{where}: importing {name!r} raised {in_words(error)}",
             hint=f"correct the module; see it alone with: python -c 'import {name}'",
         ) from error
 
@@ -120,11 +123,15 @@ def _construct(factory: Callable[..., Any], ref: PluginRef, where: str) -> Any:
         return factory(**arguments)
     except PluginError as error:
         raise type(error)(f"{where}: {error.message}", hint=error.hint) from error.__cause__
+    except ValidationError as error:
+        raise PluginConfigError(
+            f"{label}: {describe_problems(error, BaseModel, root='config')}", hint="correct the plugin's config"
+        ) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise PluginLoadError(
-            f"{label} could not be made: {_in_words(error)}",
+            f"{label} could not be made: {in_words(error)}",
             hint="a plugin is made by calling it with config=<mapping>, or with nothing",
         ) from error
 
@@ -148,8 +155,3 @@ def _check_methods(seam: Seam, plugin: Any, label: str, where: str) -> None:
 
 def _public_names(symbol: Any) -> list[str]:
     return [name for name in dir(symbol) if not name.startswith("_")]
-
-
-def _in_words(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,11 +9,15 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic import BaseModel
+
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunResult
+from runtime_core.contracts.session import SessionArtifact
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import LeaseLost, ModelRetryError, PermanentToolError
 from runtime_core.plugins.builtin.pattern.base import Pattern
+from runtime_core.plugins.builtin.session.in_memory import InMemorySession
 
 
 class OpenAgentsStylePattern:
@@ -94,6 +98,26 @@ class Artifacts(Pattern):
         return "done"
 
 
+class UnsavableArtifact(Pattern):
+    """Makes an artifact that JSON cannot hold."""
+
+    async def execute(self) -> str:
+        self.add_artifact(name="report", payload="x", metadata={"made by": object()})
+        return "done"
+
+
+class StrictSession(InMemorySession):
+    """Refuses artifacts, and answers that are not text."""
+
+    async def append_message(self, session_id: str, message: dict[str, Any]) -> None:
+        if not isinstance(message["content"], str):
+            raise OSError("not text")
+        await super().append_message(session_id, message)
+
+    async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
+        raise OSError("the disk is full")
+
+
 class Returning(Pattern):
     """Returns what JSON cannot hold."""
 
@@ -133,6 +157,16 @@ class FailingMemory:
 
     async def inject(self, context: RunContext[Any]) -> None:
         raise RuntimeError("no memory today")
+
+
+class Validated:
+    """Checks its config with pydantic, as plugins of the openagents SDK do."""
+
+    class Config(BaseModel):
+        size: int
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.cfg = self.Config.model_validate(config)
 
 
 class ClosingMemory:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtime_core.contracts.context import RunScope
-from runtime_core.contracts.run import StopReason
+from runtime_core.contracts.run import RunBudget, StopReason
 from runtime_core.errors import ConfigError, LeaseLost
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.kernel.runtime import Runtime
@@ -164,3 +164,56 @@ async def test_a_failing_event_handler_does_not_disturb_the_run() -> None:
     host.event_bus.subscribe("*", fail)
 
     assert (await host.execute(request())).stop_reason is StopReason.COMPLETED
+
+
+@pytest.mark.parametrize("pattern", [plugin("Artifacts"), plugin("Returning")])
+async def test_a_run_whose_session_refuses_its_end_is_once_in_the_transcript(pattern: dict[str, Any]) -> None:
+    host = Runtime.from_dict(config(pattern=pattern) | {"session": plugin("StrictSession")})
+
+    result = await host.run_detailed(request())
+
+    assert result.stop_reason is StopReason.FAILED
+    messages = await host.session_manager.load_messages("s")
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+
+
+async def test_an_artifact_that_json_cannot_hold_fails_the_run_where_its_result_leaves_the_process() -> None:
+    given = runtime(pattern=plugin("UnsavableArtifact"))
+    host = Runtime(given.config, session_manager=given.session_manager, shared_sessions_only=True)
+
+    result = await host.run_detailed(request())
+
+    assert result.error_details is not None
+    assert "the metadata of artifact 'report' is not JSON" in result.error_details.message
+    (_, answer) = await host.session_manager.load_messages("s")
+    assert answer["is_error"] is True
+
+
+async def test_a_checkpoint_that_does_not_exist_is_a_failed_result() -> None:
+    result = await runtime().execute(request(resume_from_checkpoint="r:step:3"))
+
+    assert result.stop_reason is StopReason.FAILED
+    assert result.error_details is not None
+    assert result.error_details.code == "config.error"
+    assert "'r:step:3'" in result.error_details.message
+
+
+async def test_a_limit_of_cost_that_cannot_be_checked_is_announced() -> None:
+    _, events = await recorded(runtime(), request(budget=RunBudget(max_cost_usd=0.5)))
+
+    (skipped,) = [event for event in events if event.name == "budget.cost_skipped"]
+    assert skipped.payload["limit"] == 0.5
+
+
+async def test_values_that_a_plugin_config_refuses_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_SECRET", "sk-verysecret")
+    for section in (
+        {"type": "window_buffer", "config": {"window_size": "sk-verysecret"}},
+        plugin("Validated", size="prefix-sk-verysecret"),
+    ):
+        result = await runtime(memory=section).execute(request())
+
+        assert result.error_details is not None
+        assert result.error_details.code == "plugin.config"
+        assert "size: input should be a valid integer" in result.error_details.message
+        assert "verysecret" not in result.model_dump_json()
