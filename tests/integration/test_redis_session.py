@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -21,8 +22,10 @@ class ListWriter:
 
     def __init__(self) -> None:
         self.staged: list[list[str]] = []
+        self.calls = 0
 
     async def stage(self, entries: list[list[str]]) -> None:
+        self.calls += 1
         self.staged.extend(entries)
 
 
@@ -87,9 +90,41 @@ async def test_an_attempt_stages_and_sees_its_own_writes_and_nobody_else_does(se
         assert [message["content"] for message in await sessions.load_messages("s")] == ["before", "during"]
 
     assert [kind for kind, _, _ in writer.staged] == ["set", "message"]
+    assert writer.calls == 1, "each stage is a round trip"
     enter(RunScope())
     assert await sessions.get_state("s") == {}
     assert [message["content"] for message in await sessions.load_messages("s")] == ["before"]
+
+
+async def test_a_cancelled_attempt_leaves_its_session_as_it_was(sessions: RedisSession) -> None:
+    writer = ListWriter()
+    enter(RunScope(writer=writer))
+
+    async def think() -> None:
+        async with sessions.session("s"):
+            await sessions.append_message("s", {"content": "half a thought"})
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await think()
+
+    assert writer.staged == []
+
+
+async def test_what_a_run_leaves_behind_writes_no_more(sessions: RedisSession) -> None:
+    enter(RunScope(writer=ListWriter()))
+    left = asyncio.Event()
+
+    async def late() -> None:
+        await left.wait()
+        await sessions.append_message("s", {"content": "too late"})
+
+    async with sessions.session("s"):
+        task = asyncio.create_task(late())
+    left.set()
+
+    with pytest.raises(SessionError, match="left its session"):
+        await task
 
 
 async def test_what_an_attempt_writes_to_another_session_is_not_staged_with_its_own(sessions: RedisSession) -> None:

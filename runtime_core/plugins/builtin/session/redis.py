@@ -1,8 +1,9 @@
 """Sessions in the store: every worker sees them, and a run changes them once, when it finishes.
 
-An attempt on a worker does not write here: what it writes is staged with its run, under its fence, and applied when
-the run finishes. It sees its own staged writes merged with what is stored. Anything else writes at once, and is refused
-while the session has an unfinished run.
+An attempt on a worker does not write here: what it writes is kept until it leaves the session, is staged with its run
+then, in one go and under its fence, and is applied when the run finishes. It sees its own writes merged with what is
+stored; one that is cancelled leaves none. Anything else writes at once, and is refused while the session has an
+unfinished run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +21,7 @@ from redis.asyncio import Redis
 from runtime_core.config.settings import Settings
 from runtime_core.contracts.context import RunScope, current_scope
 from runtime_core.contracts.session import SessionArtifact, SessionWriter
+from runtime_core.errors import SessionError
 from runtime_core.ids import SessionKey, split_session_key
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
@@ -34,8 +37,19 @@ from runtime_core.store.sessions import (
     state_entries,
 )
 
-#: The session that this task has entered: what a run stages belongs to its own session and to no other.
-_entered: ContextVar[SessionKey | None] = ContextVar("runlane_entered_session", default=None)
+
+@dataclass(kw_only=True)
+class _Turn:
+    """The time between entering a session and leaving it: what is written meanwhile, and by whom it will be staged."""
+
+    session: SessionKey
+    writer: SessionWriter
+    entries: list[list[str]] = field(default_factory=list[list[str]])
+    over: bool = False
+
+
+#: The turn that this task has: what a run stages belongs to its own session and to no other.
+_turn: ContextVar[_Turn | None] = ContextVar("runlane_session_turn", default=None)
 
 
 class RedisSession(TypedConfig):
@@ -64,17 +78,23 @@ class RedisSession(TypedConfig):
 
     @asynccontextmanager
     async def session(self, session_id: str) -> AsyncGenerator[dict[str, Any]]:
-        key = _scope().session_key(session_id)
+        scope = _scope()
+        key = scope.session_key(session_id)
         async with self._exclusion.hold(key):
-            token = _entered.set(key)
+            turn = None if scope.writer is None else _Turn(session=key, writer=scope.writer)
+            token = _turn.set(turn)
             try:
                 yield await self.get_state(session_id)
             finally:
-                _entered.reset(token)
+                _turn.reset(token)
+                if turn is not None:
+                    turn.over = True
+            if turn is not None and turn.entries:
+                await turn.writer.stage(turn.entries)
 
     async def get_state(self, session_id: str) -> dict[str, Any]:
         key = _scope().session_key(session_id)
-        return merge_state(await (await self._store()).state(key), _staged(key))
+        return merge_state(await (await self._store()).state(key), _written(key))
 
     async def set_state(self, session_id: str, state: dict[str, Any]) -> None:
         await self._write(session_id, state_entries(await self.get_state(session_id), state))
@@ -84,14 +104,14 @@ class RedisSession(TypedConfig):
 
     async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
         key = _scope().session_key(session_id)
-        return merge_messages(await (await self._store()).messages(key), _staged(key))
+        return merge_messages(await (await self._store()).messages(key), _written(key))
 
     async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
         await self._write(session_id, [artifact_entry(artifact)])
 
     async def list_artifacts(self, session_id: str) -> list[SessionArtifact]:
         key = _scope().session_key(session_id)
-        return merge_artifacts(await (await self._store()).artifacts(key), _staged(key))
+        return merge_artifacts(await (await self._store()).artifacts(key), _written(key))
 
     async def delete_session(self, session_id: str) -> None:
         await (await self._store()).delete(_scope().session_key(session_id))
@@ -108,11 +128,13 @@ class RedisSession(TypedConfig):
         if not entries:
             return
         key = _scope().session_key(session_id)
-        writer = _writer(key)
-        if writer is None:
-            await (await self._store()).edit(key, entries)
+        turn = _turn.get()
+        if turn is not None and turn.session == key:
+            if turn.over:
+                raise SessionError("the run has left its session", hint="await what the run starts before it ends")
+            turn.entries += entries
         else:
-            await writer.stage(entries)
+            await (await self._store()).edit(key, entries)
 
     async def _store(self) -> SessionStore:
         async with self._opening:
@@ -127,10 +149,7 @@ def _scope() -> RunScope:
     return current_scope.get(RunScope())
 
 
-def _writer(key: SessionKey) -> SessionWriter | None:
-    return _scope().writer if _entered.get() == key else None
-
-
-def _staged(key: SessionKey) -> list[list[str]]:
-    writer = _writer(key)
-    return [] if writer is None else writer.staged
+def _written(key: SessionKey) -> list[list[str]]:
+    """What this task has written in its turn and the store does not show yet."""
+    turn = _turn.get()
+    return turn.entries if turn is not None and turn.session == key else []
