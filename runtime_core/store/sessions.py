@@ -6,19 +6,28 @@ and ``unset`` change one top-level field of the state. ``value`` is JSON text it
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 from redis.asyncio import Redis
 
+from runtime_core.contracts.context import current_scope
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.errors import SessionError
 from runtime_core.ids import SessionKey
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
+from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.scripts import run_script
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a read is tried again; Redis is away or starting then.
+_RETRY_DELAY = 0.2
 
 
 def _entry(kind: str, key: str, value: Any) -> list[str]:
@@ -62,6 +71,20 @@ def merge_state(stored: Mapping[str, Any], staged: Sequence[Sequence[str]]) -> d
     return state
 
 
+async def _read(call: Callable[[], Any]) -> Any:
+    """An attempt on a worker waits for a Redis that is away, as long as its lease may still be its own."""
+    while True:
+        try:
+            return await call()
+        except RETRYABLE as error:
+            scope = current_scope.get(None)
+            if scope is None or scope.writer is None:
+                raise
+            logger.warning("a session cannot be read, trying again: %s", error)
+            await asyncio.sleep(_RETRY_DELAY)
+            await scope.guard()
+
+
 class SessionStore:
     """Reads see finished runs only; what a running attempt has staged is merged by its caller (``merge_*``)."""
 
@@ -70,16 +93,15 @@ class SessionStore:
         self._partitions = partitions
 
     async def messages(self, session: SessionKey) -> list[dict[str, Any]]:
-        call: Any = self._redis.lrange(self._key(session, "transcript"), 0, -1)
-        return [json.loads(text) for text in await call]
+        texts: list[str] = await _read(lambda: self._redis.lrange(self._key(session, "transcript"), 0, -1))
+        return [json.loads(text) for text in texts]
 
     async def artifacts(self, session: SessionKey) -> list[SessionArtifact]:
-        call: Any = self._redis.lrange(self._key(session, "artifacts"), 0, -1)
-        return [SessionArtifact.model_validate_json(text) for text in await call]
+        texts: list[str] = await _read(lambda: self._redis.lrange(self._key(session, "artifacts"), 0, -1))
+        return [SessionArtifact.model_validate_json(text) for text in texts]
 
     async def state(self, session: SessionKey) -> dict[str, Any]:
-        call: Any = self._redis.hgetall(self._key(session, "state"))
-        fields: dict[str, str] = await call
+        fields: dict[str, str] = await _read(lambda: self._redis.hgetall(self._key(session, "state")))
         return {name: json.loads(text) for name, text in fields.items()}
 
     async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]]) -> None:
