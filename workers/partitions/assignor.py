@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection
 
 from runtime_core.store.leases import FleetView, LeaseView
 
@@ -27,11 +28,25 @@ def may_take(lease: LeaseView, worker: str, now_ms: int, unchanged_for_ttl: bool
     return lease.reserved_for in ("", worker) or lease.reserved_until_ms <= now_ms
 
 
-def wanted(fleet: FleetView, worker: str, held: int, unchanged_for_ttl: frozenset[int]) -> list[LeaseView]:
-    """The leases to acquire now, best first. ``unchanged_for_ttl``: partitions whose lease stood still that long."""
-    room = quota(len(fleet.leases), len(fleet.members.keys() | {worker})) - held
+def wanted(
+    fleet: FleetView,
+    worker: str,
+    *,
+    held: Collection[int],
+    unanswered: Collection[str],
+    unchanged_for_ttl: Collection[int],
+) -> list[LeaseView]:
+    """The leases to acquire now, best first.
+
+    ``held``: partitions of this worker. ``unanswered``: owners of its acquisitions whose reply was lost; a lease that
+    shows one of them is its own already. ``unchanged_for_ttl``: partitions whose lease stood still that long.
+    """
+    room = quota(len(fleet.leases), len(fleet.members.keys() | {worker})) - len(held)
     candidates = [
-        lease for lease in fleet.leases if may_take(lease, worker, fleet.now_ms, lease.partition in unchanged_for_ttl)
+        lease
+        for lease in fleet.leases
+        if lease.partition not in held
+        and (lease.owner in unanswered or may_take(lease, worker, fleet.now_ms, lease.partition in unchanged_for_ttl))
     ]
     candidates.sort(key=lambda lease: preference(worker, lease.partition), reverse=True)
     return candidates[: max(0, room)]

@@ -40,6 +40,8 @@ class PartitionKeeper:
 
     2. A loss stops the partition's attempts at once; a release waits for its caller to have ended them.
     3. What the store believes to run here and does not is repaired.
+
+    4. Nothing is acquired while the worker drains, or while ``alive`` says that its parts do not work.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PartitionKeeper:
         table: AttemptTable,
         consumption: Consumption,
         info: Callable[[], Mapping[str, str]],
+        alive: Callable[[], bool],
         expect_workers: int | None,
         on_left: Callable[[int], None],
         on_swept: Callable[[], Awaitable[object]],
@@ -63,6 +66,7 @@ class PartitionKeeper:
         self._table = table
         self._consumption = consumption
         self._info = info
+        self._alive = alive
         self._expect_workers = expect_workers
         self._on_left = on_left
         self._on_swept = on_swept
@@ -130,8 +134,17 @@ class PartitionKeeper:
         fleet = await self._leases.observe(self._partitions)
         now = boot_seconds()
         self._observation.note(fleet, now)
-        if not self.draining and self._settled(fleet, now):
-            for view in wanted(fleet, self._worker, len(self.held), self._observation.unchanged_for_ttl(now)):
+        if self._settled(fleet, now):
+            candidates = wanted(
+                fleet,
+                self._worker,
+                held=self.held,
+                unanswered=self._unanswered.values(),
+                unchanged_for_ttl=self._observation.unchanged_for_ttl(now),
+            )
+            for view in candidates:
+                if self.draining or not self._alive():
+                    break
                 await self._acquire(view)
         if now - self._swept >= SWEEP_INTERVAL:
             self._swept = now
@@ -150,9 +163,13 @@ class PartitionKeeper:
         sent = boot_seconds()
         lease = await self._leases.acquire(partition, owner, observed_owner=view.owner)
         del self._unanswered[partition]
-        if lease is not None:
-            self.held[partition] = Ownership(lease, sent)
-            self._consumption.join(partition)
+        if lease is None:
+            return
+        if self.draining:  # since the request was sent: whoever drains has not seen this partition
+            await self._leases.release(lease)
+            return
+        self.held[partition] = Ownership(lease, sent)
+        self._consumption.join(partition)
 
     async def _sweep(self) -> None:
         held = [ownership for ownership in self.held.values() if ownership.valid]

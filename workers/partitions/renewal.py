@@ -63,6 +63,8 @@ class Renewal:
                 self._renew_all()
             except (RedisError, OSError) as error:
                 logger.warning("leases could not be renewed, trying again: %s", error)
+            except Exception:  # without this thread the worker would lose every lease and never know
+                logger.exception("renewal failed, trying again")
 
     def _renew_all(self) -> None:
         held = [ownership for ownership in self._held() if not ownership.lost]

@@ -1,12 +1,15 @@
 -- owner ttl_ms observed_owner
 -- Take a partition that is free, or whose lease expired under observed_owner; recover what its last owner left:
 -- running runs go back to their mailboxes, stale doorbells are dropped, every ready head is rung once, oldest first.
--- owner is unique to one acquisition, so a repeat after a lost reply changes nothing.
+-- owner is unique to one acquisition: a repeat after a lost reply only extends the lease.
 -- → OK fence | HELD owner | RESERVED worker | CHANGED owner (not who was observed)
 local owner, ttl, observed = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local lease = call('HMGET', LEASE, 'owner', 'fence', 'expires', 'reserved_for', 'reserved_until')
 local holder = lease[1] or ''
-if holder == owner then return {'OK', lease[2]} end
+if holder == owner then
+  call('HSET', LEASE, 'expires', integer(now + ttl))
+  return {'OK', lease[2]}
+end
 if holder ~= '' then
   if tonumber(lease[3]) > now then return {'HELD', holder} end
   if holder ~= observed then return {'CHANGED', holder} end
