@@ -28,12 +28,15 @@ app.conf.update(
     result_backend=None,
     task_ignore_result=True,
     task_acks_late=True,
+    # A request that waits for its rate is forgotten at a reconnect; its run would count as executing for ever.
+    worker_disable_rate_limits=True,
     task_queues=[ingress_queue()],
     task_default_queue=INGRESS_QUEUE,
     # Doorbells are consumed without acknowledgement and bounded by free slots, see transport.py.
     worker_disable_prefetch=True,
     worker_prefetch_multiplier=1,
     worker_pool="workers.pool.asyncio_pool:TaskPool",
+    worker_consumer="workers.consumer:Consumer",
     worker_concurrency=_settings.concurrency,
     worker_send_task_events=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,

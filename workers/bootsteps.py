@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import wait
 from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import ImproperlyConfigured
+from celery.worker import state
 
 from runtime_core.clock import boot_seconds
 from runtime_core.config.settings import Settings
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait, at the end, for a drain that nobody waited for before.
 _LAST_DRAIN = 10.0
+#: Seconds between two looks at what signals asked for, while the process opens.
+_SIGNAL_POLL = 0.2
 
 
 class ProcessStep(bootsteps.StartStopStep):
@@ -39,8 +43,12 @@ class ProcessStep(bootsteps.StartStopStep):
         pool.slotless_tasks = {SUBMIT_TASK}
         self._process = process = WorkerProcess(Settings(), pool, DoorbellQueues(pool), parent.hostname)
         set_current_process(process)
+        opening = pool.submit(process.open())
+        while not opening.done():
+            state.maybe_shutdown()  # a signal's wish; nobody else looks yet
+            wait([opening], timeout=_SIGNAL_POLL)
         try:
-            pool.submit(process.open()).result()
+            opening.result()
         except RunlaneError as error:
             logger.critical("%s", error)
             raise SystemExit(2) from error

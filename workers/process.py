@@ -19,8 +19,9 @@ from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.partitioning import partition_of
 from runtime_core.plugins.builtin.session.redis import RedisSession
+from runtime_core.redaction import redacted_url
 from runtime_core.store.attempts import AttemptStore
-from runtime_core.store.connection import connect
+from runtime_core.store.connection import RETRYABLE, connect
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.runs import RunStore
@@ -41,6 +42,8 @@ FILE_CONFIG_VERSION = 1
 #: Seconds after which a silent event loop or hub counts as hung, and leases are renewed no more.
 _HUNG_AFTER = 3.0
 _BEAT = 0.5
+#: Seconds between two tries to reach Redis at start.
+_STORE_RETRY = 1.0
 #: Seconds that background tasks get to end.
 _STOP_GRACE = 2.0
 
@@ -69,10 +72,12 @@ class WorkerProcess:
         self.opened = False
 
     async def open(self) -> None:
-        """Connect, check the store, load the agents, start to keep partitions. Raises ConfigError with the fix."""
+        """Connect, check the store, load the agents, start to keep partitions. Raises ConfigError with the fix.
+
+        While Redis does not answer it waits, as Celery does.
+        """
         settings = self._settings
-        await check_eviction_policy(self._redis)
-        partitions = await open_store(self._redis, settings.partitions)
+        partitions = await self._open_store()
         self.runs = RunStore(self._redis, partitions)
         self._sessions = RedisSession({"redis_url": settings.redis_url})
         self.runtime = Runtime(
@@ -95,6 +100,7 @@ class WorkerProcess:
             table=self.table,
             consumption=self.queues,
             info=self._info,
+            alive=self._alive,
             expect_workers=settings.expect_workers,
             on_left=self._evict,
             on_swept=self.runtime.plugin_cache.evict_idle,
@@ -113,6 +119,16 @@ class WorkerProcess:
         for work in (self.keeper.run(), self._beat(), listening):
             self._background(work)
         self.opened = True
+
+    async def _open_store(self) -> int:
+        while True:
+            try:
+                await check_eviction_policy(self._redis)
+                return await open_store(self._redis, self._settings.partitions)
+            except RETRYABLE as error:
+                url = redacted_url(self._settings.redis_url)
+                logger.error("Redis at %s does not answer, trying again: %s", url, error)
+                await asyncio.sleep(_STORE_RETRY)
 
     async def close(self) -> None:
         """Stop keeping partitions, close the runtime. Partitions still held expire."""

@@ -1,0 +1,69 @@
+"""Redis goes away and comes back: workers wait for it, serve soon after it, and can be stopped without it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime_core.embedded import EmbeddedRedis
+from tests.integration.fleet.conftest import Fleet, request, wait_until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    (tmp_path / "redis").mkdir()
+    with EmbeddedRedis(directory=tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedRedis) -> str:
+    return server.url
+
+
+async def test_doorbells_flow_soon_after_a_long_outage(fleet: Fleet, server: EmbeddedRedis) -> None:
+    (worker,) = await fleet.start(1)
+    await fleet.client.run(request("echo before"))
+
+    server.stop()
+    await wait_until(lambda: worker.log.read_text().count("Cannot connect") >= 3, "it has tried three times")
+    server.start()
+    back = time.monotonic()
+
+    assert await fleet.client.run(request("echo after")) == "after"
+    assert time.monotonic() - back < 4
+    assert (await fleet.client.run_detailed(request("echo again"))).metadata["cache_hit"] is True
+
+
+async def test_a_worker_stops_while_redis_is_away(fleet: Fleet, server: EmbeddedRedis) -> None:
+    (worker,) = await fleet.start(1)
+    await fleet.client.run(request("echo before"))
+    server.stop()
+    await wait_until(lambda: "Cannot connect" in worker.log.read_text(), "it has noticed")
+
+    os.kill(worker.pid, signal.SIGTERM)
+
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=10)
+    assert worker.exit_code == 0
+
+
+@pytest.mark.parametrize("redis_comes", [True, False])
+async def test_a_worker_that_starts_before_redis_waits_for_it(
+    fleet: Fleet, server: EmbeddedRedis, redis_comes: bool
+) -> None:
+    server.stop()
+    (worker,) = await fleet.start(1)
+    await wait_until(lambda: "does not answer, trying again" in worker.log.read_text(), "it waits", seconds=30)
+
+    if redis_comes:
+        server.start()
+        assert await fleet.client.run(request("echo hello")) == "hello"
+    else:
+        os.kill(worker.pid, signal.SIGTERM)
+        await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=5)
+        assert worker.exit_code == 0
