@@ -106,6 +106,9 @@ class Intake:
         attempt = Attempt(run, ownership)
         if not self._host.table.enter(attempt):
             return
+        if not ownership.admits:  # frozen meanwhile by the loop thread, which may have looked before we entered
+            self._host.table.leave(attempt)
+            return
         self._pool.reserved += 1
         self._pool.submit(self._admit(attempt, accept))
 
@@ -126,6 +129,7 @@ class Intake:
         if answer is None or not (isinstance(answer, Admission) or answer.announce):
             self._host.table.leave(attempt)
             return
+        state.revoked.discard(attempt.run)  # the record decides, not Celery's memory of ids that it was to drop
         try:
             accept()
         except Exception:

@@ -46,6 +46,9 @@ class Publisher:
 
     2. Events that project to a chunk get the next sequence; others carry the last one and are not logged.
     3. ``flush`` returns when everything is written, or raises LeaseLost.
+
+    4. Redis may refuse a batch for good. Then it and what follows is dropped, ``publish`` raises that error, ``flush``
+       returns it, and the terminal frame follows what was written.
     """
 
     def __init__(
@@ -64,28 +67,29 @@ class Publisher:
         self._guard = guard
         self._on_cancel = on_cancel
         self._on_lost = on_lost
-        self._sequence = admission.sequence
+        self._sequence = self._written = admission.sequence
         self._waiting: list[NumberedFrame] = []
         self._writer: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
-        self._lost: Exception | None = None
+        self._failure: Exception | None = None
 
     async def publish(self, event: RuntimeEvent) -> None:
         await self._room.wait()
-        if self._lost is not None:
-            raise self._lost
+        if self._failure is not None:
+            raise self._failure
         self._waiting.append(self._number(event.name, event.payload, event.timestamp_ms, projects(event.name)))
         if len(self._waiting) >= _BUFFER_FRAMES:
             self._room.clear()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"publisher of {self._admission.run}")
 
-    async def flush(self) -> None:
+    async def flush(self) -> Exception | None:
         while self._writer is not None:
             await asyncio.shield(self._writer)
-        if self._lost is not None:
-            raise self._lost
+        if isinstance(self._failure, LeaseLost):
+            raise self._failure
+        return self._failure
 
     def terminal(self, result: RunResult) -> tuple[int, bytes]:
         """The last frame, to be handed to finish after ``flush``."""
@@ -112,15 +116,18 @@ class Publisher:
             while self._waiting:
                 batch = self._waiting[:_BATCH_FRAMES]
                 await until_answered(lambda: self._append(batch), self._guard, f"events of run {self._admission.run}")  # noqa: B023
+                self._written = batch[-1][0]
                 del self._waiting[: len(batch)]
                 if len(self._waiting) < _BUFFER_FRAMES:
                     self._room.set()
         except Exception as error:
-            if not isinstance(error, LeaseLost):
-                logger.exception("events of run %s cannot be written", self._admission.run)
-            self._lost = error
+            self._failure = error
             self._waiting.clear()
-            self._on_lost()
+            self._sequence = self._written
+            if isinstance(error, LeaseLost):
+                self._on_lost()
+            else:
+                logger.exception("events of run %s cannot be written", self._admission.run)
         finally:
             self._writer = None
             self._room.set()

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
@@ -123,13 +124,19 @@ class _Execution:
             attempt.work.cancel()
         await self._supervise(attempt.work)
         try:
-            await self._publisher.flush()
+            unwritten = await self._publisher.flush()
             if attempt.cause is not None and not attempt.cause.writes_finish:
                 return None
-            result = self._describe(attempt.work)
+            if unwritten is None:
+                result = self._describe(attempt.work)
+            else:
+                result = self._stamped(self._failed(StopReason.FAILED, unwritten))
             await self._finish(result)
         except LeaseLost:
             logger.warning("run %s: the lease of its partition is lost, its result is dropped", self._admission.run)
+            return None
+        except Exception:  # the sweep finds the run and repairs it
+            logger.exception("run %s: its result cannot be written", self._admission.run)
             return None
         return result
 
@@ -179,6 +186,17 @@ class _Execution:
             result = json_output(work.result())
         else:
             result = self._ended_early(work)
+        try:
+            result.model_dump_json()
+        except PydanticSerializationError as unwritable:
+            error = ExecutionError(
+                f"the result cannot be written: {unwritable}", hint="use text that UTF-8 can hold: no lone surrogates"
+            )
+            result = self._failed(StopReason.FAILED, error)
+        return self._stamped(result)
+
+    def _stamped(self, result: RunResult) -> RunResult:
+        """With the run's ids, and where and how it was executed."""
         result.run_id = self._request.run_id
         result.task_id = self._admission.run
         result.metadata |= {

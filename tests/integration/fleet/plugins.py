@@ -73,6 +73,11 @@ class Journal:
     async def _cancel_itself(self, _: str) -> None:
         raise asyncio.CancelledError
 
+    async def _surrogate(self, where: str) -> str:
+        if where == "error":
+            raise ValueError("a lone surrogate: \ud800")
+        return "\ud800"
+
     async def _object(self, _: str) -> object:
         return threading.Lock()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from celery import Celery
 
 from runtime_core.contracts.run import RunResult, StopReason
 from runtime_core.errors import RunFailedError
@@ -125,3 +126,24 @@ async def test_a_worker_with_a_bad_configuration_refuses_to_start_and_says_why(f
         assert words in log
         assert "hint:" in log
         assert "Traceback" not in log
+
+
+async def test_text_that_utf8_cannot_hold_fails_its_run_once(fleet: Fleet) -> None:
+    await fleet.start(1)
+    for text in ("surrogate output", "surrogate error"):
+        result = await fleet.client.run_detailed(request(text))
+        assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.FAILED, 1)
+        assert result.error_details is not None
+        assert "cannot be written" in result.error_details.message
+    await _serves_on(fleet)
+
+
+async def test_a_run_whose_id_was_revoked_before_it_existed_is_a_run_like_any_other(fleet: Fleet) -> None:
+    await fleet.start(1)
+    await fleet.ready()
+    with Celery("operator", broker=fleet.redis_url, set_as_current=False) as operator:
+        control = operator.control
+        await wait_until(lambda: bool(control.ping(timeout=0.5)), "the worker answers")
+        control.revoke("later")
+        await wait_until(lambda: "later" in str(control.inspect(timeout=0.5).revoked()), "Celery remembers the id")
+    assert await fleet.client.run(request("echo hello", run_id="later"), timeout=10) == "hello"
