@@ -21,13 +21,10 @@ class SessionWriter(Protocol):
 
     1. ``stage`` returns when the entries are stored with the run, in order; it raises LeaseLost if another owns the
        partition by then.
-    2. Staged entries are visible to this attempt through ``staged`` and to nobody else before the run has finished.
+    2. Nobody sees staged entries before the run has finished.
     3. A later attempt of the run starts with nothing staged.
 
     An entry is [kind, key, value as JSON text], see store/sessions.py.
     """
-
-    @property
-    def staged(self) -> list[list[str]]: ...
 
     async def stage(self, entries: list[list[str]]) -> None: ...

@@ -15,15 +15,10 @@ def describe_agent(agent: AgentDefinition, plugins: AgentPlugins | None) -> dict
     return {
         "id": agent.id,
         "name": agent.name,
-        "memory": _reference(agent.memory),
-        "pattern": _reference(agent.pattern),
-        "tool_executor": _reference(agent.tool_executor),
-        "context_assembler": _reference(agent.context_assembler),
+        **{name: _reference(getattr(agent, name)) for name in _SINGLE_PLUGINS},
         "tools": [tool.id for tool in agent.tools if tool.enabled],
         "loaded_plugins": {
-            **{
-                name: _class_name(plugins, name) for name in ("memory", "pattern", "tool_executor", "context_assembler")
-            },
+            **{name: _class_name(plugins, name) for name in _SINGLE_PLUGINS},
             "tools": sorted(plugins.tools) if plugins else [],
         },
     }

@@ -15,7 +15,7 @@ def json_value(value: Any, *, what: str) -> Any:
     """``value`` as JSON holds it (models become objects, datetimes text). Raises ExecutionError that names the type."""
     try:
         plain = to_jsonable_python(value)
-        json.dumps(plain, allow_nan=False)
+        json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()  # a lone surrogate is no Unicode text
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ExecutionError(
             f"{what} is not JSON: {type(value).__name__}: {_brief(error)}",

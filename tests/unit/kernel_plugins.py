@@ -70,6 +70,7 @@ class Raising(Pattern):
             "cancelled": asyncio.CancelledError(),
             "timeout": TimeoutError("too slow"),
             "lease": LeaseLost(),
+            "file name": FileNotFoundError("no file caf\udce9"),
         }
         raise kinds[self.config["raises"]]
 
@@ -122,7 +123,7 @@ class Returning(Pattern):
     """Returns what JSON cannot hold."""
 
     async def execute(self) -> Any:
-        return {"nan": float("nan")} if self.config.get("nan") else object()
+        return {"nan": {"nan": float("nan")}, "surrogate": ["caf\udce9"]}.get(self.config.get("kind", ""), object())
 
 
 class Validating(Pattern):

@@ -24,6 +24,7 @@ from tests.unit.kernel_setup import config, names, plugin, recorded, request, ru
         ("interrupt", "KeyboardInterrupt"),
         ("generator", "GeneratorExit"),
         ("cancelled", "CancelledError"),
+        ("file name", "FileNotFoundError: no file caf?"),
     ],
 )
 async def test_whatever_a_pattern_raises_is_a_failed_result(raises: str, message: str) -> None:
@@ -127,9 +128,11 @@ async def test_an_output_that_is_not_json_stays_an_object_in_process() -> None:
     assert type(result.final_output) is object
 
 
-@pytest.mark.parametrize("settings", [{}, {"nan": True}])
+@pytest.mark.parametrize(
+    ("settings", "type_name"), [({}, "object"), ({"kind": "nan"}, "dict"), ({"kind": "surrogate"}, "list")]
+)
 async def test_an_output_that_is_not_json_fails_the_run_where_it_would_leave_the_process(
-    settings: dict[str, Any],
+    settings: dict[str, Any], type_name: str
 ) -> None:
     given = runtime().session_manager
     raw = config(pattern=plugin("Returning", **settings))
@@ -142,7 +145,7 @@ async def test_an_output_that_is_not_json_fails_the_run_where_it_would_leave_the
         assert failed.stop_reason is StopReason.FAILED
         assert failed.error_details is not None
         assert failed.error_details.code == "execution.error"
-        assert ("dict" if settings else "object") in failed.error_details.message
+        assert type_name in failed.error_details.message
         failed.model_dump_json()
     assert (await given.load_messages("s"))[-1]["is_error"] is True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -82,11 +83,24 @@ async def test_call_ids_are_the_same_in_every_attempt_and_differ_between_calls()
     assert len({call["call_id"] for call in first}) == 3
 
 
+async def test_a_result_that_utf_8_cannot_hold_reaches_the_model_in_part() -> None:
+    host = runtime(tools=[{"id": "json_parse", "type": "json_parse"}])
+    text = json.dumps({"text": json.dumps(["caf\udce9"])})
+
+    result = await host.run_detailed(request(f"/tool json_parse {text}"))
+
+    assert result.stop_reason is StopReason.COMPLETED
+    assert "caf" in result.final_output
+    result.model_dump_json()
+
+
 async def test_a_batch_has_one_outcome_per_call() -> None:
     result, events = await recorded(runtime(pattern=plugin("ThreeCalls")), request())
 
     assert result.stop_reason is StopReason.COMPLETED, result.error_details
     assert "zero" in result.final_output[1]
+    called = [call["call_id"] for call in payloads(events, "tool.called")]
+    assert payloads(events, "tool.batch.started")[0]["call_ids"] == called[:2]
     completed = payloads(events, "tool.batch.completed")[0]
     assert (completed["successes"], completed["failures"]) == (1, 1)
 

@@ -99,9 +99,11 @@ class Pattern:
 
         Raises a ToolError when the tool is unknown or fails, BudgetExhausted when no calls are left, LeaseLost.
         """
-        context, arguments = self.context, params or {}
+        return await self._call_tool(tool_id, params or {}, next_call_id(self.context, tool_id))
+
+    async def _call_tool(self, tool_id: str, arguments: dict[str, Any], call_id: str) -> Any:
+        context = self.context
         tool = context.tools.get(tool_id)
-        call_id = next_call_id(context, tool_id)
         await self._may_go_on()
         await self.emit("tool.called", tool_id=tool_id, params=arguments, call_id=call_id)
         try:
@@ -132,11 +134,12 @@ class Pattern:
         """Call tools one after the other; one outcome per request, data or the ToolError that ended it."""
         context = self.context
         batch_id = next_call_id(context, "batch")
-        await self.emit("tool.batch.started", batch_id=batch_id, call_ids=[], concurrent_count=len(requests))
+        call_ids = [next_call_id(context, tool_id) for tool_id, _ in requests]
+        await self.emit("tool.batch.started", batch_id=batch_id, call_ids=call_ids, concurrent_count=len(requests))
         outcomes: list[Any] = []
-        for tool_id, params in requests:
+        for (tool_id, params), call_id in zip(requests, call_ids, strict=True):
             try:
-                outcomes.append(await self.call_tool(tool_id, params))
+                outcomes.append(await self._call_tool(tool_id, params, call_id))
             except ToolError as error:
                 outcomes.append(error)
         failures = sum(isinstance(outcome, ToolError) for outcome in outcomes)

@@ -20,15 +20,20 @@ def messages_from_memory(memory_view: Mapping[str, Any]) -> list[Message]:
     for item in cast("list[Any]", memory_view.get("history") or []):
         match item:
             case {"role": "system" | "user" | "assistant" as role, "content": content}:
-                messages.append({"role": role, "content": _text(content)})
+                messages.append({"role": role, "content": text_for_model(content)})
             case {"input": asked, **rest}:
-                messages.append({"role": "user", "content": _text(asked)})
+                messages.append({"role": "user", "content": text_for_model(asked)})
                 if rest.get("output") is not None:
-                    messages.append({"role": "assistant", "content": _text(rest["output"])})
+                    messages.append({"role": "assistant", "content": text_for_model(rest["output"])})
             case note:
-                messages.append({"role": "system", "content": _text(note)})
+                messages.append({"role": "system", "content": text_for_model(note)})
     return messages
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
+def text_for_model(value: Any) -> str:
+    """Text as it is, anything else as JSON; what neither JSON nor UTF-8 can hold is replaced."""
+    try:
+        text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
+    except ValueError:  # a lone surrogate, or an object that contains itself
+        text = str(value)
+    return text.encode(errors="replace").decode()

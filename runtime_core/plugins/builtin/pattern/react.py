@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, PositiveInt
-from pydantic_core import to_json
 
 from runtime_core.errors import MaxStepsExceeded, ToolError
 from runtime_core.llm.protocol import LLMRequest, LLMResponse, LLMToolCall, Message
 from runtime_core.plugins.builtin.pattern.base import Pattern
-from runtime_core.plugins.builtin.pattern.history import messages_from_memory
+from runtime_core.plugins.builtin.pattern.history import messages_from_memory, text_for_model
 from runtime_core.plugins.builtin.pattern.run_notes import STEP_KEY
 from runtime_core.plugins.typed_config import TypedConfig
 
@@ -97,7 +96,7 @@ class ReactPattern(TypedConfig, Pattern):
             data = await self.call_tool(self._tool_id(call.name), call.arguments)
         except ToolError as error:
             return f"Error: {error.message}" + (f" ({error.hint})" if error.hint else "")
-        return data if isinstance(data, str) else to_json(data, fallback=str).decode()
+        return text_for_model(data)
 
     def _max_steps(self) -> int:
         """The smaller one of the request's budget and the pattern's config."""

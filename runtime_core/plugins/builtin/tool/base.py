@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +19,12 @@ class Parameters(BaseModel):
 
 
 ParametersT = TypeVar("ParametersT", bound=Parameters)
+
+
+@cache
+def _schema_of(parameters: type[Parameters]) -> dict[str, Any]:
+    """Made once: it takes longer than a step of a run without a model. Whoever gets it leaves it as it is."""
+    return parameters.model_json_schema()
 
 
 class NoConfig(BaseModel):
@@ -39,7 +46,7 @@ class BuiltinTool(TypedConfig, Generic[ParametersT]):
         return cast(ParametersT, check_params(self.Parameters, params, tool=self.name))
 
     def schema(self) -> dict[str, Any]:
-        return self.Parameters.model_json_schema()
+        return _schema_of(self.Parameters)
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "description": self.description, "parameters": self.schema()}
