@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at the fleet. Kill → lease expires (6 s) → seen unchanged for a TTL → acquired: two of
 #: these on top of the TTL must stay below the promised TTL + 2 s.
 _TICK = 0.5
+#: Seconds that a worker which leaves gives a Redis that may not answer.
+_LAST_WORD = 2.0
 
 
 class Consumption(Protocol):
@@ -111,23 +113,24 @@ class PartitionKeeper:
     async def release(self, ownership: Ownership) -> None:
         """Give a partition up, its attempts having ended. Repeats until Redis answers or the lease has lapsed."""
         self._forget(ownership)
-        while True:
-            try:
-                return await self._leases.release(ownership.lease)
-            except RETRYABLE as error:
-                if not ownership.valid:
-                    logger.warning("partition %d was not released, it expires: %s", ownership.lease.partition, error)
-                    return None
-                await asyncio.sleep(_TICK)
+        try:
+            async with asyncio.timeout(max(_LAST_WORD, ownership.until - boot_seconds())):
+                while True:
+                    try:
+                        return await self._leases.release(ownership.lease)
+                    except RETRYABLE:
+                        await asyncio.sleep(_TICK)
+        except TimeoutError:
+            logger.warning("partition %d was not released, Redis is away: it expires", ownership.lease.partition)
 
     async def leave(self) -> None:
         """Withdraw the heartbeat and beat no more."""
         self._left = True
         try:
-            async with self._ticking:
+            async with asyncio.timeout(_LAST_WORD), self._ticking:
                 await self._leases.leave(self._worker)
-        except RETRYABLE as error:
-            logger.warning("the heartbeat was not withdrawn, it expires: %s", error)
+        except (TimeoutError, *RETRYABLE) as error:
+            logger.warning("the heartbeat was not withdrawn, it expires: %r", error)
 
     async def _tick(self) -> None:
         await self._leases.heartbeat(self._worker, self._info())

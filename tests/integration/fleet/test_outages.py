@@ -32,6 +32,7 @@ async def test_doorbells_flow_soon_after_a_long_outage(fleet: Fleet, server: Emb
 
     server.stop()
     await wait_until(lambda: worker.log.read_text().count("Cannot connect") >= 3, "it has tried three times")
+    assert "/100)" not in worker.log.read_text(), "Celery would give up after 100 tries"
     server.start()
     back = time.monotonic()
 
@@ -49,6 +50,19 @@ async def test_a_worker_stops_while_redis_is_away(fleet: Fleet, server: Embedded
     os.kill(worker.pid, signal.SIGTERM)
 
     await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=10)
+    assert worker.exit_code == 0
+
+
+@pytest.mark.slow
+async def test_a_worker_stops_while_redis_hangs(fleet: Fleet, server: EmbeddedRedis) -> None:
+    (worker,) = await fleet.start(1)
+    await fleet.client.run(request("echo before"))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        os.kill(worker.pid, signal.SIGTERM)
+        await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=45)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
     assert worker.exit_code == 0
 
 
