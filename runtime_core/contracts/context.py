@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 DepsT = TypeVar("DepsT")
 
+#: Key of the session state under which memory plugins find the run's output during writeback.
+LAST_OUTPUT_KEY = "_runtime_last_output"
+
 
 async def _always_valid() -> None:
     return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from runtime_core.config.schema import AgentDefinition
-from runtime_core.contracts.context import RunContext, RunScope
+from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext, RunScope
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.errors import (
@@ -41,9 +41,6 @@ from runtime_core.llm.protocol import LLMClient
 from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts
 
 logger = logging.getLogger(__name__)
-
-#: Key of the session state under which memory plugins find the run's output during writeback.
-LAST_OUTPUT_KEY = "_runtime_last_output"
 
 
 @dataclass(kw_only=True)

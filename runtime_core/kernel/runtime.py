@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Session types whose place a given session manager takes: the SDK's default, and the one that a worker brings along.
 _REPLACED_SESSION_TYPES = frozenset({"in_memory", "redis"})
+#: They are read, so that files of the openagents SDK load; whoever sets one is told.
+_LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint", "pricing", "retry", "reasoning_model", "openai_api_style")
 
 
 class WrongResultType(TypeError):
@@ -313,9 +315,15 @@ class Runtime:
             "multi_agent": self.config.multi_agent is not None and self.config.multi_agent.enabled,
             "diagnostics": self.config.diagnostics is not None,
             "skills": self.config.skills.type != "local" or bool(self.config.skills.config),
+            "logging": self.config.logging is not None and self.config.logging.auto_configure,
+        }
+        sections |= {
+            f"agents[{agent.id!r}].llm.{option}": getattr(agent.llm, option, None) is not None
+            for agent in self.config.agents
+            for option in _LLM_OPTIONS_WITHOUT_EFFECT
         }
         for name in (name for name, used in sections.items() if used):
-            logger.warning("the section %s of the agents file has no effect in this version", name)
+            logger.warning("%s of the agents file has no effect in this version", name)
 
 
 def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:

@@ -220,3 +220,13 @@ async def test_values_that_a_plugin_config_refuses_are_not_shown(monkeypatch: py
         assert result.error_details.code == "plugin.config"
         assert "size: input should be a valid integer" in result.error_details.message
         assert "verysecret" not in result.model_dump_json()
+
+
+def test_what_has_no_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    llm = {"provider": "mock", "pricing": {"input": 1.0}}
+
+    Runtime.from_dict(config(llm=llm) | {"logging": {"auto_configure": True}})
+
+    assert "logging of the agents file has no effect" in caplog.text
+    assert "agents['a'].llm.pricing of the agents file has no effect" in caplog.text
+    assert "llm.retry" not in caplog.text

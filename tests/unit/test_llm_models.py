@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,6 +50,9 @@ class Provider:
         self.repeat_headers = False
         #: Whether a stream says that it is complete.
         self.finish_reasons = True
+        #: Whether a stream stops after its first piece, until the client leaves; then ``left`` is set.
+        self.stalls = False
+        self.left = threading.Event()
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -92,6 +97,10 @@ class Provider:
         usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
         for chunk in (*({"choices": choice} for choice in choices), {"choices": [], "usage": usage}):
             handler.wfile.write(b"data: " + json.dumps(base | chunk).encode() + b"\n\n")
+            if self.stalls:
+                handler.rfile.read(1)  # returns when the connection is closed
+                self.left.set()
+                return
         handler.wfile.write(b"data: [DONE]\n\n")
 
 
@@ -218,6 +227,27 @@ async def test_a_stream_that_ends_before_its_answer_is_whole_is_a_retryable_erro
 
     with pytest.raises(LLMConnectionError, match="finish_reason"):
         await ask(options(provider.url))
+
+
+async def test_leaving_a_run_in_the_middle_of_an_answer_closes_the_connection(provider: Provider) -> None:
+    provider.answers = [HELLO]
+    provider.stalls = True
+    host = runtime(llm={"provider": "openai_compatible", "model": "m", "api_base": provider.url})
+
+    async with aclosing(host.run_stream(run_request())) as chunks:
+        async for chunk in chunks:
+            if chunk.kind is RunStreamChunkKind.LLM_DELTA:
+                break
+
+    assert await asyncio.to_thread(provider.left.wait, 10)
+
+
+async def test_a_model_that_falls_silent_is_a_retryable_error(provider: Provider) -> None:
+    provider.answers = [HELLO]
+    provider.stalls = True
+
+    with pytest.raises(LLMConnectionError):
+        await ask(options(provider.url, timeout_ms=100))
 
 
 async def test_an_empty_answer_is_an_empty_output(provider: Provider) -> None:

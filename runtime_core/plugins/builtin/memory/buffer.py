@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from pydantic import BaseModel, PositiveInt
 
-from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext
 from runtime_core.plugins.typed_config import TypedConfig
 
 
@@ -50,7 +50,7 @@ class BufferMemory(TypedConfig):
         exchange = Exchange(
             run_id=context.run_id,
             input=context.input_text,
-            output=context.state.get("_runtime_last_output"),
+            output=context.state.get(LAST_OUTPUT_KEY),
             tool_results=list(context.tool_results),
         )
         self._keep([*(self._exchanges or []), exchange])
