@@ -10,9 +10,10 @@ import redis
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from runtime_core.errors import LeaseLost
+from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
+from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.scripts import arguments, fenced, run_script, run_scripts, sha, source
 from runtime_core.store.timing import LEASE_TTL_MS, RESERVATION_MS, WORKER_TTL_MS
 
@@ -114,11 +115,11 @@ class LeaseStore:
         if reply[0] != "FENCED":
             fenced(reply, f"release of partition {lease.partition}")
 
-    async def sweep(self, leases: Mapping[Lease, int]) -> list[list[tuple[ScopedRunId, int]] | LeaseLost]:
+    async def sweep(self, leases: Mapping[Lease, int]) -> list[list[tuple[ScopedRunId, int]] | RunlaneError]:
         """Ring overdue heads again, in one round trip for all partitions.
 
         ``leases`` gives for each the doorbells that are in the worker's hands. Per lease: the (run, attempt) that the
-        store believes to be running, or LeaseLost.
+        store believes to be running, or LeaseLost, or what is wrong with the partition's keys.
         """
         calls = [(lease.partition, (lease.owner, lease.fence, in_hand)) for lease, in_hand in leases.items()]
         replies = await run_scripts(self._redis, "sweep", calls)
@@ -141,10 +142,11 @@ def _lease_view(partition: int, values: list[str | None]) -> LeaseView:
     )
 
 
-def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId] | LeaseLost]:
+def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId] | RunlaneError]:
     """Renew leases in one round trip, from the renewal thread's own connection.
 
-    Per lease: the running runs that are to be cancelled, or LeaseLost. Raises redis errors when Redis does not answer.
+    Per lease: the running runs that are to be cancelled, or LeaseLost, or what is wrong with the
+    partition's keys. Raises redis errors when Redis does not answer.
     """
     replies = _send_renewals(client, leases)
     if any(isinstance(reply, NoScriptError) for reply in replies):
@@ -165,10 +167,12 @@ def _renewed(cancels: list[str]) -> list[ScopedRunId]:
     return [ScopedRunId(run) for run in cancels]
 
 
-def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[str]], Parsed]) -> Parsed | LeaseLost:
-    if isinstance(reply, Exception):
+def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[str]], Parsed]) -> Parsed | RunlaneError:
+    if isinstance(reply, RETRYABLE):
         raise reply
+    if isinstance(reply, Exception):  # one partition's keys are broken; the others are answered
+        return RunlaneError(f"{what} of partition {lease.partition} failed: {reply}")
     try:
         return parse(fenced(reply, f"{what} of partition {lease.partition}")[1:])
-    except LeaseLost as lost:
-        return lost
+    except RunlaneError as error:
+        return error

@@ -16,18 +16,13 @@ class StagedWrites:
         self._store = store
         self._admission = admission
         self._guard = guard
-        self._staged: list[list[str]] = []
-
-    @property
-    def staged(self) -> list[list[str]]:
-        return self._staged
+        self._count = 0
 
     async def stage(self, entries: list[list[str]]) -> None:
-        first = len(self._staged)
-        texts = [json.dumps(entry) for entry in entries]
+        first, texts = self._count, [json.dumps(entry) for entry in entries]
         await until_answered(
             lambda: self._store.stage(self._admission, first, texts),
             self._guard,
             f"session writes of run {self._admission.run}",
         )
-        self._staged.extend(entries)
+        self._count += len(entries)

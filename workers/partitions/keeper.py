@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from runtime_core.clock import boot_seconds
-from runtime_core.errors import LeaseLost
+from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
@@ -180,8 +180,10 @@ class PartitionKeeper:
             return
         in_hand = {ownership.lease: self._table.bells_in_hand(ownership) for ownership in held}
         for ownership, live in zip(held, await self._leases.sweep(in_hand), strict=True):
-            if isinstance(live, LeaseLost):
-                continue  # expired, or the renewal thread is about to say so
+            if isinstance(live, RunlaneError):
+                if not isinstance(live, LeaseLost):  # of which the renewal thread is about to speak
+                    logger.error("%s", live)
+                continue
             for run, attempt in live:
                 if run not in self._table:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from runtime_core.clock import boot_seconds
-from runtime_core.errors import LeaseLost
+from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import renew
@@ -75,6 +75,9 @@ class Renewal:
             if isinstance(reply, LeaseLost):
                 ownership.lost = True
                 self._on_lost(ownership)
+                continue
+            if isinstance(reply, RunlaneError):
+                logger.error("%s", reply)
                 continue
             ownership.until = valid_until(sent)
             for run in reply:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import Frame, RunIds, encode_frame
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
-from runtime_core.errors import LeaseLost
+from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, AttemptStore, Refusal
@@ -55,7 +55,7 @@ class Store:
 
     async def sweep(self, lease: Lease, in_hand: int = 0) -> list[tuple[ScopedRunId, int]]:
         (swept,) = await self.leases.sweep({lease: in_hand})
-        if isinstance(swept, LeaseLost):
+        if isinstance(swept, RunlaneError):
             raise swept
         return swept
 

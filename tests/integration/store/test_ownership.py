@@ -7,14 +7,15 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
+from redis.asyncio import Redis
 
 from runtime_core.contracts.run import RunState, StopReason
-from runtime_core.errors import LeaseLost
+from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Refusal, RefusalReason
 from runtime_core.store.connection import connect_sync
-from runtime_core.store.leases import Lease, renew
+from runtime_core.store.leases import Lease, LeaseStore, renew
 from runtime_core.store.sessions import message_entry
 from tests.integration.store.conftest import PARTITION, Store, frame
 
@@ -297,6 +298,27 @@ async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: S
     assert await store.attempts.repair(lease, R1, 1) is True
     assert (await store.runs.get(R1)).interruptions == 1
     assert await store.bells() == ["r1", "r1"]
+
+
+async def test_a_partition_with_broken_keys_does_not_keep_the_others_from_their_answers(
+    redis: Redis, redis_url: str
+) -> None:
+    leases = LeaseStore(redis)
+    held = [await leases.acquire(partition, "w1#x", observed_owner="") for partition in range(2)]
+    broken, sound = (lease for lease in held if lease is not None)
+    for name in ("live", "cancels"):
+        await redis.set(f"rl:{{p0000}}:{name}", "not what it should be")
+
+    swept = await leases.sweep({broken: 0, sound: 0})
+    client = connect_sync(redis_url)
+    renewed = await asyncio.to_thread(renew, client, [broken, sound])
+    client.close()
+
+    for error, answer in (swept, renewed):
+        assert isinstance(error, RunlaneError)
+        assert "partition 0 failed" in str(error)
+        assert "WRONGTYPE" in str(error)
+        assert answer == []
 
 
 async def test_members_are_those_that_beat(store: Store) -> None:
