@@ -36,6 +36,7 @@ class DoorbellQueues:
         self._pool = pool
         self._joined: set[int] = set()
         self._consumer: Any = None
+        self._cut_due = False
 
     def join(self, partition: int) -> None:
         self._pool.call_on_hub(self._join, partition)
@@ -50,7 +51,7 @@ class DoorbellQueues:
         channel.free_slots = lambda: self._pool.num_processes - len(state.reserved_requests)
         for partition in sorted(self._joined):
             self._add(partition)
-        channel.cut_poll()
+        self._cut_soon()
 
     def detach(self) -> None:
         self._consumer = None
@@ -59,7 +60,7 @@ class DoorbellQueues:
         self._joined.add(partition)
         if self._consumer is not None:
             self._add(partition)
-            self._consumer.task_consumer.channel.cut_poll()
+            self._cut_soon()
 
     def _leave(self, partition: int) -> None:
         if partition not in self._joined:
@@ -67,7 +68,21 @@ class DoorbellQueues:
         self._joined.remove(partition)
         if self._consumer is not None and self._consumer.task_consumer is not None:
             self._consumer.cancel_task_queue(keys.queue(partition))
-            self._consumer.task_consumer.channel.cut_poll()
+            self._cut_soon()
+
+    def _cut_soon(self) -> None:
+        """End the poll in flight, once for all the changes that are queued now: each cut is a round trip to Redis."""
+        if not self._cut_due:
+            self._cut_due = True
+            self._pool.call_on_hub(self._cut)
+
+    def _cut(self) -> None:
+        self._cut_due = False
+        if self._consumer is not None and self._consumer.task_consumer is not None:
+            try:
+                self._consumer.task_consumer.channel.cut_poll()
+            except RETRYABLE as error:
+                logger.warning("the poll in flight could not be cut, changes wait for its end: %s", error)
 
     def _add(self, partition: int) -> None:
         name = keys.queue(partition)
