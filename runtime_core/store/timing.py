@@ -13,8 +13,9 @@ SAFETY_MARGIN = 1.0
 RESERVATION_MS = 3_000
 #: A heartbeat is good for this long. Suspicion only moves quotas; ownership waits for the lease.
 WORKER_TTL_MS = 3_000
-#: Seconds between heartbeats; < WORKER_TTL / 2.
-HEARTBEAT_INTERVAL = 1.0
+#: Seconds between two looks at the fleet, each with a heartbeat; < WORKER_TTL / 2. A worker is killed → its lease
+#: expires → that was seen for a whole TTL → acquired: two of these must fit into the 2 s promised on top of the TTL.
+LOOK_INTERVAL = 0.5
 #: Seconds between sweeps of an owned partition.
 SWEEP_INTERVAL = 1.0
 #: Seconds that a starting worker only heartbeats, so that a fleet that starts together divides the partitions once.

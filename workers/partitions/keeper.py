@@ -14,7 +14,7 @@ from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
-from runtime_core.store.timing import SETTLE_SECONDS, SWEEP_INTERVAL
+from runtime_core.store.timing import LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import wanted
 from workers.partitions.observation import LeaseObservation
@@ -22,9 +22,6 @@ from workers.partitions.ownership import Ownership
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the fleet. Kill → lease expires (6 s) → seen unchanged for a TTL → acquired: two of
-#: these on top of the TTL must stay below the promised TTL + 2 s.
-_TICK = 0.5
 #: Seconds that a worker which leaves gives a Redis that may not answer.
 _LAST_WORD = 2.0
 
@@ -95,7 +92,7 @@ class PartitionKeeper:
             except Exception:
                 logger.exception("keeping the partitions failed, trying again")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _TICK)
+                await asyncio.wait_for(self._look.wait(), LOOK_INTERVAL)
             self._look.clear()
 
     def look_now(self) -> None:
@@ -119,7 +116,7 @@ class PartitionKeeper:
                     try:
                         return await self._leases.release(ownership.lease)
                     except RETRYABLE:
-                        await asyncio.sleep(_TICK)
+                        await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
             logger.warning("partition %d was not released, Redis is away: it expires", ownership.lease.partition)
 

@@ -28,6 +28,14 @@ async def test_a_held_partition_is_not_taken_and_a_repeat_changes_nothing(store:
     assert await store.leases.acquire(PARTITION, lease.owner, observed_owner="") == lease
 
 
+async def test_a_repeated_acquisition_extends_the_lease_that_it_got(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.expire(lease)
+    assert await store.leases.acquire(PARTITION, lease.owner, observed_owner="") == lease
+    view = await store.leases.observe(1)
+    assert view.leases[PARTITION].expires_ms > view.now_ms
+
+
 async def test_an_expired_lease_goes_only_to_one_who_observed_its_holder(store: Store) -> None:
     lease = await store.own("w1")
     await store.expire(lease)
