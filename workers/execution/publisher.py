@@ -46,7 +46,6 @@ class Publisher:
 
     2. Events that project to a chunk get the next sequence; others carry the last one and are not logged.
     3. ``flush`` returns when everything is written, or raises LeaseLost.
-
     4. Redis may refuse a batch for good. Then it and what follows is dropped, ``publish`` raises that error, ``flush``
        returns it, and the terminal frame follows what was written.
     """

@@ -39,7 +39,6 @@ class PartitionKeeper:
 
     2. A loss stops the partition's attempts at once; a release waits for its caller to have ended them.
     3. What the store believes to run here and does not is repaired.
-
     4. Nothing is acquired while the worker drains, or while ``alive`` says that its parts do not work.
     """
 
