@@ -14,10 +14,10 @@ from runtime_core.clock import boot_seconds
 from runtime_core.config.settings import Settings
 from runtime_core.errors import RunlaneError
 from runtime_core.store.keys import INGRESS_QUEUE
+from workers.control.shutdown import install_signal_handlers
 from workers.intake import DoorbellQueues
 from workers.pool.asyncio_pool import TaskPool
 from workers.process import WorkerProcess, current_process, set_current_process
-from workers.shutdown import install_signal_handlers
 from workers.tasks import SUBMIT_TASK
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from runtime_core.contracts.run import RunResult
 from runtime_core.doorbell import EXECUTE_TASK
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import Refusal
-from workers.control.ingress import submit_request
 from workers.execution.attempts import Attempt, StopCause
 from workers.execution.outcome import RunCancelled, RunFailed, celery_ending
+from workers.ingress import submit_request
 from workers.intake import partition_of_queue
 from workers.pool.greenlets import await_
 from workers.pool.job import Ending, current_job

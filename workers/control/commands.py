@@ -12,8 +12,8 @@ from celery.worker.control import control_command
 from runtime_core.errors import RunNotFound
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.connection import RETRYABLE
+from workers.control.shutdown import begin_drain
 from workers.process import current_process
-from workers.shutdown import begin_drain
 
 logger = logging.getLogger(__name__)
 
