@@ -53,7 +53,7 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections. Runs go on."""
+        """Close the connections; what still waits raises RunlaneError. Runs go on."""
         await self._store.aclose()
 
     async def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> RunHandle:
@@ -186,6 +186,7 @@ class AsyncClient:
             while True:
                 message = await reader.receive(timeout=None)
                 if isinstance(message, Signal):
+                    self._store.check_usable()
                     continue
                 run = message.channel.partition(":events:")[2]
                 if split_run_id(run)[0] == self.tenant:

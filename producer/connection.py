@@ -44,17 +44,33 @@ class StoreConnection:
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
         self._subscriptions: Subscriptions | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
 
     async def runs(self) -> RunStore:
         """The run store; the first call checks that this is a store of ours, with the same partitions."""
+        self.check_usable()
         async with self._opening:
             if self._runs is None:
                 partitions = await self.call(lambda: open_store(self._redis, self._partitions))
                 self._runs = RunStore(self._redis, partitions)
             return self._runs
 
+    def check_usable(self) -> None:
+        """Raise RunlaneError if the client was closed, or is used from another event loop than its first."""
+        if self._closed:
+            raise RunlaneError("the client is closed", hint="make a new one")
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RunlaneError(
+                "the client belongs to another event loop",
+                hint="make an AsyncClient in each event loop, or share one Client between threads",
+            )
+
     @property
     def subscriptions(self) -> Subscriptions:
+        self.check_usable()
         if self._subscriptions is None:
             self._subscriptions = Subscriptions.shared(self.url)
         return self._subscriptions
@@ -70,11 +86,17 @@ class StoreConnection:
         """
         deadline = time.monotonic() + patience
         while True:
+            self.check_usable()
             try:
                 async with self._slots:
                     return await operation()
+            except AuthenticationError as error:
+                raise RunlaneError(
+                    f"Redis at {redacted_url(self.url)} refused the login: {error}",
+                    hint="check the user and the password in RUNLANE_REDIS_URL or --redis-url",
+                ) from error
             except RETRYABLE as error:
-                if isinstance(error, AuthenticationError) or time.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     raise self._unreachable(error) from error
             except RedisError as error:
                 raise RunlaneError(f"Redis at {redacted_url(self.url)} refused: {error}") from error
@@ -90,6 +112,9 @@ class StoreConnection:
         return await self.call(lambda: runs.get(run), patience=READ_PATIENCE_S)
 
     async def aclose(self) -> None:
+        self._closed = True
+        if self._loop is not None and self._loop.is_closed():
+            return  # its connections went with it
         if self._subscriptions is not None:
             subscriptions, self._subscriptions = self._subscriptions, None
             await subscriptions.release()

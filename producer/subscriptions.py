@@ -116,7 +116,13 @@ class Subscriptions:
         return subscriptions
 
     async def release(self) -> None:
-        """Give a shared instance back; the last to do so closes the connection."""
+        """Give a shared instance back; the last to do so closes the connection.
+
+        All readers are told MISSED: those of the client that leaves find it closed, the others read the log once.
+        """
+        for topic in self._topics.values():
+            for reader in topic.readers:
+                reader.miss()
         self._users -= 1
         if not self._users:
             del self._shared[asyncio.get_running_loop()][self._url]

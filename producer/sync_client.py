@@ -6,6 +6,8 @@ It drives an AsyncClient on a loop thread of its own; there is no second impleme
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
 from types import TracebackType
@@ -52,6 +54,7 @@ class SyncRunHandle:
 class Client:
     """AsyncClient without ``await``: same verbs, same errors. Safe to use from several threads; close it.
 
+    Its thread does not survive a fork: make one in each process.
     Iterators are read item by item: what the caller does not ask for waits in a bounded buffer.
     """
 
@@ -60,6 +63,12 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runlane client", daemon=True)
         self._thread.start()
+        self._pid = os.getpid()
+        #: Guards ``_closing``: what was handed to the loop before it was set is ended by close.
+        self._entry = threading.Lock()
+        self._closing = False
+        self._calls: set[asyncio.Task[Any] | None] = set()
+        self._iterators: set[AsyncGenerator[Any, None]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -74,10 +83,14 @@ class Client:
         return self._client.tenant
 
     def close(self) -> None:
-        """Close the connections and end the thread; may be called twice. Runs go on."""
-        if self._loop.is_closed():
-            return
-        self._wait(self._shut_down())
+        """Close the connections and end the thread; may be called twice. Runs go on, calls that wait are ended."""
+        if os.getpid() != self._pid:
+            return  # it is the parent's to close
+        with self._entry:
+            if self._closing:
+                return
+            self._closing = True
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -128,31 +141,63 @@ class Client:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the loop thread. An exception in the waiting thread, Ctrl-C above all, cancels what it waited for."""
-        if self._loop.is_closed():
+        if os.getpid() != self._pid:
             coroutine.close()
-            raise RunlaneError("the client is closed", hint="make a new one")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            raise RunlaneError("the client was made before this process was forked", hint="make it after the fork")
+        with self._entry:
+            if self._closing:
+                coroutine.close()
+                raise _closed()
+            future = asyncio.run_coroutine_threadsafe(self._call(coroutine), self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise _closed() from None
         except BaseException:
             future.cancel()
             raise
 
+    async def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        self._calls.add(task)
+        try:
+            return await coroutine
+        finally:
+            self._calls.discard(task)
+
     def _iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        turn = asyncio.Lock()  # a step that was cancelled just now still runs when the caller leaves
+
         async def following() -> list[T]:
             """The next item, or nothing: StopAsyncIteration cannot travel through a future."""
-            try:
-                return [await anext(items)]
-            except StopAsyncIteration:
-                return []
+            async with turn:
+                self._iterators.add(items)
+                try:
+                    return [await anext(items)]
+                except StopAsyncIteration:
+                    return []
+
+        async def leave() -> None:
+            async with turn:
+                self._iterators.discard(items)
+                await items.aclose()
 
         try:
             while item := self._wait(following()):
                 yield item[0]
         finally:
-            if not self._loop.is_closed():
-                self._wait(items.aclose())
+            if not self._closing and os.getpid() == self._pid:
+                self._wait(leave())
 
     async def _shut_down(self) -> None:
-        await self._loop.shutdown_asyncgens()
+        """End the calls, then the iterators between two items (which may have a run to cancel), then the client."""
+        calls = [task for task in self._calls if task is not None]
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(*(items.aclose() for items in self._iterators), return_exceptions=True)
         await self._client.aclose()
+
+
+def _closed() -> RunlaneError:
+    return RunlaneError("the client is closed", hint="make a new one")

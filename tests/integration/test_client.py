@@ -359,6 +359,37 @@ async def test_another_number_of_partitions_is_refused(server: EmbeddedRedis, cl
             await other.submit(hello())
 
 
+async def test_a_closed_client_ends_its_own_readers_and_no_others(server: EmbeddedRedis, client: AsyncClient) -> None:
+    closing = AsyncClient(server.url)
+    handle = await closing.submit(hello())
+    stream = handle.stream()
+    assert (await anext(stream)).kind == "run.queued"
+    waiting: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(anext(stream)),
+        asyncio.ensure_future(handle.result()),
+        asyncio.ensure_future(anext(closing.events("*"))),
+    ]
+    other = asyncio.create_task(collect(client.handle(handle.run_id)))
+    async with connect(server.url) as redis:
+        await _subscribed(redis)
+    await closing.aclose()
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert ["the client is closed" in str(outcome) for outcome in outcomes] == [True] * 3
+    with pytest.raises(RunlaneError, match="the client is closed"):
+        await closing.submit(hello())
+    await client.cancel(handle.run_id)
+    assert [chunk.kind for chunk in await other] == ["run.queued", "run.finished"]
+
+
+def test_a_client_says_that_it_belongs_to_another_event_loop(server: EmbeddedRedis) -> None:
+    client = AsyncClient(server.url)
+    handle = asyncio.run(client.submit(hello("in the first loop")))
+    with pytest.raises(RunlaneError, match="another event loop"):
+        asyncio.run(handle.get())
+    asyncio.run(client.aclose())
+
+
 async def test_an_absent_redis_is_named_without_its_password() -> None:
     async with AsyncClient("redis://user:secret@127.0.0.1:1/0") as client:
         with pytest.raises(RunlaneError, match=r"\*\*\*@127\.0\.0\.1:1") as caught:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -85,3 +87,65 @@ def test_close_ends_the_thread_and_later_calls_say_so(server: EmbeddedRedis) -> 
     assert threading.active_count() == before
     with pytest.raises(RunlaneError, match="closed"):
         client.get("open")
+
+
+def test_close_ends_what_other_threads_wait_for(server: EmbeddedRedis) -> None:
+    client = Client(server.url)
+    client.submit(hello("queued", "never"))
+    between_two_items = client.stream("queued")
+    assert next(between_two_items).kind == "run.queued"
+    in_between = threading.Barrier(4)
+    ended: list[str] = []
+
+    def follow() -> None:
+        chunks = client.stream("queued")
+        next(chunks)
+        in_between.wait(10)
+        with pytest.raises(RunlaneError, match="the client is closed"):
+            next(chunks)
+        ended.append("queued")
+
+    threads = [threading.Thread(target=follow, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    in_between.wait(10)
+    client.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(ended) == 3
+    with pytest.raises(RunlaneError, match="the client is closed"):
+        next(between_two_items)
+
+
+def test_an_exception_in_a_waiting_thread_leaves_the_iterator_in_order(client: Client) -> None:
+    client.submit(hello("waiting", "alone"))
+    chunks = client.stream("waiting")
+    assert next(chunks).kind == "run.queued"
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            next(chunks)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert client.get("waiting").state is RunState.QUEUED
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told_to_make_its_own_client(client: Client) -> None:
+    client.submit(hello("parents", "s2"))
+    child = os.fork()
+    if child == 0:
+        try:
+            client.get("parents")
+        except RunlaneError as error:
+            client.close()
+            os._exit(7 if "forked" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert client.submit(hello("parents", "s2")).created is False
