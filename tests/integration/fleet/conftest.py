@@ -61,8 +61,9 @@ class Fleet:
         living = sum(worker.exit_code is None for worker in self.workers)
         environment = worker_environment(
             redis_url=self.redis_url,
-            config=self.folder / "agents.yaml",
             extra={
+                # Not as an argument, which is checked before the worker gets to see it.
+                "RUNLANE_CONFIG": str(self.folder / "agents.yaml"),
                 JOURNAL: str(self.journal_path),
                 "RUNLANE_PARTITIONS": str(PARTITIONS),
                 "RUNLANE_EXPECT_WORKERS": str(living + count),
