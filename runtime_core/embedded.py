@@ -159,7 +159,12 @@ class EmbeddedRedis:
             home = Path(tempfile.mkdtemp(prefix="runlane-redis-"))
         else:
             home = self._directory.resolve()
-            home.mkdir(parents=True, exist_ok=True)
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunlaneError(
+                    f"the directory for Redis cannot be made: {error}", hint="name one that you may write to"
+                ) from error
         self._logfile = home / "redis.log"
         self._logfile.unlink(missing_ok=True)
         options = {

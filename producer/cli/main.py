@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from producer.cli.exits import CommandFailed, ExitCode
-from runtime_core.errors import RunlaneError
 
 #: Which extra of the distribution brings a package that a command found missing.
 _EXTRA_OF_PACKAGE = {
@@ -23,7 +23,17 @@ _EXTRA_OF_PACKAGE = {
 
 
 def main() -> int:
-    """Entry point of the console script; returns the exit code."""
+    """Entry point of the console script; returns the exit code. Imports late, for Ctrl-C may come before anything."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _main() -> int:
+    from runtime_core.errors import RunlaneError
+
+    _never_fail_to_write()
     try:
         from producer.cli.app import app
 
@@ -34,8 +44,6 @@ def main() -> int:
         return _fail(ExitCode.INVALID, f"error: {error}")
     except TimeoutError as error:
         return _fail(ExitCode.TIME_UP, f"error: {error}")
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA_OF_PACKAGE:
@@ -49,6 +57,13 @@ def main() -> int:
             raise
         show()
         return ExitCode.USAGE
+
+
+def _never_fail_to_write() -> None:
+    """JSON is UTF-8 whatever the locale says; a terminal that lacks a character shows its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _fail(code: ExitCode, message: str) -> int:

@@ -13,6 +13,8 @@ from rich.text import Text
 from runtime_core.contracts.run import RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 class Output:
     """Standard output of one command."""
@@ -20,15 +22,17 @@ class Output:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json or not sys.stdout.isatty()
         self._console = Console(highlight=False, soft_wrap=True)
-        #: What the model said since the last note; it stands on the current line.
-        self._text = ""
+        #: What the model said since its last start; shown already.
+        self._said = ""
+        #: Text stands on the current line.
+        self._in_line = False
 
     def record(self, value: BaseModel | dict[str, Any], text: str) -> None:
         """One record: ``text`` for people, ``value`` for programs."""
         if self.as_json:
             self._line(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value))
         else:
-            self._console.print(Text(text))
+            self._console.print(_plain(text))
 
     def result(self, result: RunResult) -> None:
         self.record(result, ending(result) if result.error_details else _shown(result.final_output))
@@ -41,11 +45,14 @@ class Output:
         match chunk.kind:
             case RunStreamChunkKind.LLM_DELTA:
                 text = str(payload.get("text", ""))
-                self._text += text
-                self._console.print(Text(text), end="")
+                self._said = self._said + text if self._in_line else text
+                self._in_line = True
+                self._console.print(_plain(text), end="")
+            case RunStreamChunkKind.LLM_FINISHED:
+                self._end_line()  # its text was shown as it came
             case RunStreamChunkKind.RUN_FINISHED if chunk.result is not None:
                 output = chunk.result.final_output
-                if output is not None and output != self._text:
+                if output is not None and output != self._said:
                     self._note(_shown(output), "")
                 self._note(ending(chunk.result), "bold")
             case RunStreamChunkKind.TOOL_STARTED:
@@ -58,14 +65,22 @@ class Output:
                 self._note(f"{chunk.kind} {_short(payload)}", "dim")
 
     def _note(self, text: str, style: str) -> None:
-        if self._text:
+        self._end_line()
+        self._console.print(_plain(text, style))
+
+    def _end_line(self) -> None:
+        if self._in_line:
             self._console.print()
-            self._text = ""
-        self._console.print(Text(text, style=style))
+            self._in_line = False
 
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Text for a terminal, which must not obey what a model or a file says: control characters are shown, not sent."""
+    return Text(text.translate(_CONTROLS), style=style)
 
 
 def ending(result: RunResult) -> str:

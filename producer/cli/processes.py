@@ -16,8 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
+from runtime_core.config.loader import load_config
 from runtime_core.config.settings import Settings
-from runtime_core.errors import ConfigError, RunlaneError
+from runtime_core.errors import RunlaneError
 from runtime_core.store.connection import connect
 from runtime_core.store.leases import LeaseStore
 
@@ -53,14 +54,13 @@ def worker_environment(
 ) -> dict[str, str]:
     """This process's environment with the settings of a worker.
 
-    Raises ConfigError if a setting is wrong or ``config`` is no file: better here than in a child's log.
+    Raises ConfigError if a setting or the agents file is wrong: better here than in a child's log.
     """
     changed = dict(extra or {})
     if redis_url is not None:
         changed["RUNLANE_REDIS_URL"] = redis_url
     if config is not None:
-        if not config.is_file():
-            raise ConfigError(f"there is no agents file {str(config)!r}", hint="name one with --config")
+        load_config(config)
         changed["RUNLANE_CONFIG"] = str(config.resolve())
     if concurrency is not None:
         changed["RUNLANE_CONCURRENCY"] = str(concurrency)

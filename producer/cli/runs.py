@@ -186,11 +186,24 @@ def _request(text: str, agent: str, session: str | None, run_id: str | None) -> 
     fields: RequestFields = {
         "agent_id": agent,
         "session_id": session or f"cli-{uuid4().hex[:12]}",
-        "input_text": sys.stdin.read() if text == "-" else text,
+        "input_text": _input(text),
     }
     if run_id is not None:
         fields["run_id"] = run_id
     return as_request(None, **fields)
+
+
+def _input(text: str) -> str:
+    """TEXT, or what stands on standard input; CommandFailed unless it is UTF-8, in whatever locale."""
+    given = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    try:
+        return given.decode()
+    except UnicodeDecodeError as error:
+        raise CommandFailed(
+            ExitCode.INVALID,
+            f"error: the input is not UTF-8: byte {error.start} is 0x{given[error.start]:02x}\n"
+            "  hint: convert it first, for example with iconv -f latin1 -t utf-8",
+        ) from error
 
 
 def _check(outcome: RunResult) -> None:

@@ -21,6 +21,14 @@ class Command:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNLANE_")}
         self._environment = inherited | environment | {_MARK: self._mark}
 
+    def __getitem__(self, name: str) -> str:
+        """A variable of its environment."""
+        return self._environment[name]
+
+    def where(self, **environment: str) -> Command:
+        """The same command in a changed environment."""
+        return Command(**{name: value for name, value in self._environment.items() if name != _MARK} | environment)
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "producer.cli.main", *arguments],
@@ -31,13 +39,16 @@ class Command:
             text=True,
         )
 
-    def __call__(self, *arguments: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str | bytes, stdin: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "producer.cli.main", *arguments],
             env=self._environment,
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=timeout,
             check=False,
         )

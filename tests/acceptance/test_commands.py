@@ -70,6 +70,20 @@ def test_run_reads_its_input_from_a_pipe(runlane: Command) -> None:
     assert "from a pipe" in lines(ended.stdout)[-1]["result"]["final_output"]
 
 
+@pytest.mark.parametrize("locale", ["utf-8:strict", "ascii", "latin-1"])
+def test_a_pipe_is_utf_8_whatever_the_locale(runlane: Command, locale: str) -> None:
+    elsewhere = runlane.where(PYTHONIOENCODING=locale)
+    ended = elsewhere("run", "--agent", "assistant", "-", stdin="naïve ☃")
+    assert ended.returncode == 0, ended.stderr
+    assert "naïve ☃" in lines(ended.stdout)[-1]["result"]["final_output"]
+    for refused in (
+        elsewhere("run", "-a", "assistant", "-", stdin="caf\udce9"),
+        elsewhere("run", "-a", "a", b"caf\xe9"),
+    ):
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "not UTF-8: byte 3 is 0xe9" in refused.stderr
+
+
 def test_a_run_submitted_here_is_streamed_from_the_middle_and_awaited_there(runlane: Command) -> None:
     (submitted,) = lines(runlane("submit", "-a", "assistant", "-s", "s2", "hello").stdout)
     run_id = submitted["run_id"]
@@ -119,6 +133,21 @@ def test_an_absent_redis_exits_2_without_showing_the_password() -> None:
     assert "secret" not in ended.stderr
 
 
+def test_a_refused_login_is_told_as_such(lonely: Command) -> None:
+    ended = lonely.where(RUNLANE_REDIS_URL=lonely["RUNLANE_REDIS_URL"].replace("://", "://me:secret@"))(
+        "submit", "-a", "a", "x"
+    )
+    assert ended.returncode == 2
+    assert "refused the login" in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_ctrl_c_while_the_command_is_imported_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "pydantic.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    ended = Command(PYTHONPATH=str(tmp_path))("up")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["run"], ["run", "-a", "x", "--after", "y", "text"]])
 def test_a_wrong_command_line_exits_1(arguments: list[str]) -> None:
     assert Command()(*arguments).returncode == 1
@@ -162,6 +191,15 @@ def test_validate_reports_every_plugin_that_cannot_be_loaded(tmp_path: Path) -> 
     assert "agents[0].memory" in ended.stderr
     assert "Did you mean 'buffer'?" in ended.stderr
     assert "no_such_module" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+def test_a_wrong_agents_file_is_named_before_anything_starts(command: str, tmp_path: Path) -> None:
+    (tmp_path / "agents.yaml").write_text("agents:\n  - id: [unclosed\n")
+    ended = Command()(command, "--config", str(tmp_path / "agents.yaml"))
+    assert ended.returncode == 2
+    assert "line" in ended.stderr
+    assert "Redis" not in ended.stderr
 
 
 def test_validate_names_the_line_of_malformed_yaml(tmp_path: Path) -> None:

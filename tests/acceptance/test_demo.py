@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +41,8 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes(moment: str) -> None:
     assert command.living() == {}
 
 
-def test_a_killed_demo_takes_its_processes_along() -> None:
-    command = Command()
+def test_a_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
+    command = Command(TMPDIR=str(tmp_path))
     demo = command.start("demo")
     assert demo.stdout is not None
     for line in demo.stdout:

@@ -43,6 +43,12 @@ def is_connectable(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunlaneError, match="directory for Redis"):
+        EmbeddedRedis(directory=tmp_path / "file" / "inside").start()
+
+
 def test_answers_inside_and_leaves_nothing_behind() -> None:
     with EmbeddedRedis() as server:
         client = redis.Redis.from_url(server.url, decode_responses=True)

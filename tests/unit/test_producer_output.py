@@ -41,8 +41,15 @@ def test_a_terminal_gets_the_words_as_one_text_and_not_twice(
 ) -> None:
     for word in ("hello ", "[bold]you[/bold]"):
         terminal.chunk(chunk(RunStreamChunkKind.LLM_DELTA, text=word))
+    terminal.chunk(chunk(RunStreamChunkKind.LLM_FINISHED, output_text="hello [bold]you[/bold]"))
     terminal.chunk(finished(final_output="hello [bold]you[/bold]"))
     assert capsys.readouterr().out == "hello [bold]you[/bold]\ncompleted\n"
+
+
+def test_a_terminal_does_not_obey_what_a_model_says(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.chunk(chunk(RunStreamChunkKind.LLM_DELTA, text="a\x1b]52;c;eA==\x07b"))
+    terminal.result(RunResult(run_id="r", final_output="\x9b31mred"))
+    assert capsys.readouterr().out == "a\\x1b]52;c;eA==\\x07b\\x9b31mred\n"
 
 
 def test_a_terminal_gets_an_output_that_was_not_streamed(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
