@@ -1,0 +1,60 @@
+"""What the client refuses, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from producer.client import AsyncClient
+from runtime_core.contracts.run import RunRequest
+from runtime_core.errors import ConfigError, InvalidInputError, RunlaneError, RunNotFound
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(redis_url) as client:
+        yield client
+
+
+def hello(session_id: str = "s1", **fields: Any) -> RunRequest:
+    return RunRequest(agent_id="assistant", session_id=session_id, input_text="hello", **fields)
+
+
+async def test_unknown_runs_are_named(client: AsyncClient) -> None:
+    for call in (client.get("nope"), client.result("nope"), client.cancel("nope"), anext(client.stream("nope"))):
+        with pytest.raises(RunNotFound, match="nope"):
+            await call
+
+
+async def test_bad_requests_are_refused_with_the_field(client: AsyncClient) -> None:
+    with pytest.raises(InvalidInputError, match="session_id: Field required"):
+        await client.run(agent_id="a", input_text="x")
+    with pytest.raises(InvalidInputError, match="deps"):
+        await client.run(agent_id="a", session_id="s", input_text="x", deps=object())
+    with pytest.raises(InvalidInputError, match="not both"):
+        await client.run(hello(), agent_id="b")
+
+
+async def test_another_number_of_partitions_is_refused(redis_url: str, client: AsyncClient) -> None:
+    await client.submit(hello())
+    async with AsyncClient(redis_url, partitions=7) as other:
+        with pytest.raises(ConfigError, match="64 partitions"):
+            await other.submit(hello())
+
+
+def test_a_client_says_that_it_belongs_to_another_event_loop(redis_url: str) -> None:
+    client = AsyncClient(redis_url)
+    handle = asyncio.run(client.submit(hello("in the first loop")))
+    with pytest.raises(RunlaneError, match="another event loop"):
+        asyncio.run(handle.get())
+    asyncio.run(client.aclose())
+
+
+async def test_an_absent_redis_is_named_without_its_password() -> None:
+    async with AsyncClient("redis://user:secret@127.0.0.1:1/0") as client:
+        with pytest.raises(RunlaneError, match=r"\*\*\*@127\.0\.0\.1:1") as caught:
+            await client.submit(hello())
+        assert "secret" not in str(caught.value)
