@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from runtime_core.config.schema import PluginRef
 from runtime_core.errors import PluginConfigError, PluginLoadError
 from runtime_core.plugins import decorators, registry
+from runtime_core.plugins.builtin.pattern.base import Pattern
 from runtime_core.plugins.builtin.tool.calc import CalcTool
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.plugins.protocols import REQUIRED_METHODS, Seam
@@ -233,3 +234,12 @@ def test_an_unknown_config_field_is_a_warning_unless_forbidden(caplog: pytest.Lo
 
     with pytest.raises(PluginConfigError, match=r"config\.sise: unknown field"):
         Strict({"sise": 1})
+
+
+class PatternWithoutExecute(Pattern):
+    """Takes the base class and forgets what it is for."""
+
+
+def test_the_base_class_of_patterns_does_not_hide_that_execute_is_missing() -> None:
+    with pytest.raises(PluginLoadError, match="PatternWithoutExecute lacks execute"):
+        load_plugin("pattern", PluginRef(impl=f"{__name__}.PatternWithoutExecute"))

@@ -67,6 +67,16 @@ class Journal:
         await asyncio.sleep(float(seconds))
         return "waited"
 
+    async def _forgetful(self, seconds: str) -> str:
+        """Loses a cancellation, as asyncio.wait_for of Python 3.11 can, and goes on to its next event."""
+        try:
+            await asyncio.sleep(float(seconds))
+        except asyncio.CancelledError:
+            write_down("forgot", self.context)
+        await self.context.event_bus.emit("pattern.phase", phase="next")
+        write_down("went on", self.context)
+        return "forgot"
+
     async def _raise(self, name: str) -> None:
         raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError}[name](name)
 

@@ -65,6 +65,17 @@ async def test_a_run_that_swallows_cancellation_ends_for_its_client_and_holds_it
     assert ours == ["start", "end", "start", "end"]
 
 
+async def test_a_run_that_lost_its_cancellation_ends_at_its_next_event(fleet: Fleet) -> None:
+    await fleet.start(1)
+    forgetful = await fleet.client.submit(request("forgetful 60"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+
+    await forgetful.cancel()
+
+    assert (await forgetful.result(timeout=10)).stop_reason is StopReason.CANCELLED
+    assert [line["what"] for line in fleet.journal()] == ["start", "forgot", "end"]
+
+
 async def test_a_sync_tool_that_outlives_its_run_holds_its_session(fleet: Fleet) -> None:
     await fleet.start(1)
     slow = await fleet.client.submit(request("/tool slow 4", agent="assistant"))

@@ -1,6 +1,6 @@
 """``Pattern``: the base class that saves a pattern the work of talking to tools, models and the event bus.
 
-A pattern needs no base class. Those that take this one override ``execute`` and use the verbs below; every verb checks
+A pattern needs no base class. Those that take this one add ``execute`` and use the verbs below; every verb checks
 that the run may go on, emits the run's events, and counts its usage.
 """
 
@@ -55,14 +55,6 @@ class Pattern:
     async def setup(self, context: RunContext[Any]) -> None:
         """Called before each run."""
         self._context = context
-
-    async def execute(self) -> Any:
-        """Do the run and return its output."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement execute()")
-
-    async def react(self) -> dict[str, Any]:
-        """Do one iteration: ``{"type": "final", "content": …}`` or ``{"type": "continue"}``."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement react()")
 
     async def finalize(self, raw: Any, output_type: type[BaseModel] | None) -> Any:
         """The run's output from what ``execute`` returned. Raises ModelRetryError to have it executed again."""

@@ -66,7 +66,10 @@ class ReactPattern(TypedConfig, Pattern):
         )
 
     async def react(self) -> dict[str, Any]:
-        """One iteration: ask the model, then call the tools it wants."""
+        """One iteration: ask the model, then call the tools it wants.
+
+        Returns ``{"type": "final", "content": …}`` or ``{"type": "continue", "tools": […]}``.
+        """
         response = await self.request_llm(self._request())
         if not response.tool_calls:
             return {"type": "final", "content": response.output_text}
