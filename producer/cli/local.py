@@ -20,6 +20,13 @@ def serve(
     *, config: Path | None, workers: int, concurrency: int | None, port: int | None, directory: Path | None
 ) -> None:
     """Start Redis and workers, say how to use them, and stay until interrupted or until a worker dies."""
+    # All of it inside the loop: see the demo's show().
+    asyncio.run(_serve(config, workers, concurrency, port, directory))
+
+
+async def _serve(
+    config: Path | None, workers: int, concurrency: int | None, port: int | None, directory: Path | None
+) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         agents = config or stack.enter_context(as_file(files("producer.cli.demo") / "agents.yaml"))
@@ -37,8 +44,8 @@ def serve(
         fleet = stack.enter_context(WorkerFleet(processes))
         console.print(f"Redis {redis.url}, logs in {logs}; starting {workers} worker(s) …")
         try:
-            asyncio.run(_stay(fleet, redis.url, console))
-        except KeyboardInterrupt:
+            await _stay(fleet, redis.url, console)
+        except asyncio.CancelledError:
             console.print("stopping …")
             raise
 

@@ -29,6 +29,12 @@ _QUESTIONS = ("hello, who is there?", "/tool calc 6 * 7", "what did I ask you be
 
 def show(*, workers: int, sessions: int, runs: int) -> None:
     """Run the demo. Raises CommandFailed if a run does not complete, WorkersFailed if a worker does not live."""
+    # All of it inside the loop, whose runner turns Ctrl-C into a cancellation at the next await. A KeyboardInterrupt
+    # comes out of any line instead, and one that hits a finalizer is lost.
+    asyncio.run(_show(workers, sessions, runs))
+
+
+async def _show(workers: int, sessions: int, runs: int) -> None:
     with ExitStack() as stack:
         agents = stack.enter_context(as_file(files("producer.cli.demo") / "agents.yaml"))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runlane-demo-")))
@@ -48,7 +54,7 @@ def show(*, workers: int, sessions: int, runs: int) -> None:
             WorkerProcess(f"w{number + 1}", environment, logs / f"w{number + 1}.log") for number in range(workers)
         ]
         fleet = stack.enter_context(WorkerFleet(processes, stop_within=_STOP_WITHIN_S))
-        asyncio.run(_converse(board, fleet, redis.url, _cast(sessions, runs, agents.name)))
+        await _converse(board, fleet, redis.url, _cast(sessions, runs, agents.name))
         board.note("stopping the workers …")
 
 
