@@ -173,9 +173,6 @@ class Subscriptions:
                     assert pubsub.connection is not None
                     # redis-py would connect again by itself and hide that messages were missed meanwhile.
                     pubsub.connection.retry = Retry(NoBackoff(), 0)
-                    # With a socket timeout redis-py sends inside asyncio.wait_for, which on Python 3.11 can swallow
-                    # the cancellation that ends this task. Silence is noticed by the ping instead.
-                    pubsub.connection.socket_timeout = None
                     pause = RECONNECT_FIRST_S
                     await self._attend(pubsub)
             except* (RedisError, OSError):

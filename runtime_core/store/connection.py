@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import redis
 import redis.asyncio
 from redis import exceptions
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
@@ -27,6 +30,48 @@ RETRYABLE = (
 _SOCKET_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _RETRIES = 3
+
+
+class _WritesCancellably(AbstractConnection):
+    """Bounds a write with asyncio.timeout.
+
+    redis-py uses asyncio.wait_for, which on Python 3.11 can swallow a cancellation
+    (https://github.com/python/cpython/issues/86296): a timeout would not end, a task would not stop.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._write_timeout = self.socket_timeout
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        self.socket_timeout = None  # so that redis-py writes without wait_for
+        try:
+            async with asyncio.timeout(self._write_timeout):
+                await super().send_packed_command(command, check_health=False)
+        except TimeoutError as error:
+            raise exceptions.TimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = self._write_timeout
+
+
+class _TCP(_WritesCancellably, Connection): ...
+
+
+class _TLS(_WritesCancellably, SSLConnection): ...
+
+
+class _Socket(_WritesCancellably, UnixDomainSocketConnection): ...
+
+
+_CONNECTIONS: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _TCP,
+    SSLConnection: _TLS,
+    UnixDomainSocketConnection: _Socket,
+}
 
 
 def _options() -> dict[str, Any]:
@@ -52,9 +97,11 @@ def connect(url: str) -> redis.asyncio.Redis:
     """A client for asyncio; connects at its first command. Replies are str. Raises ConfigError for a bad URL."""
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     try:
-        return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options())
+        pool = redis.asyncio.ConnectionPool.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options())
     except ValueError as error:
         raise _bad_url(url, error) from error
+    pool.connection_class = _CONNECTIONS[pool.connection_class]
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def connect_sync(url: str, *, timeout: float = _SOCKET_TIMEOUT) -> redis.Redis:

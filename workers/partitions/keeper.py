@@ -91,7 +91,8 @@ class PartitionKeeper:
             except Exception:
                 logger.exception("keeping the partitions failed, trying again")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), LOOK_INTERVAL)
+                async with asyncio.timeout(LOOK_INTERVAL):
+                    await self._look.wait()
             self._look.clear()
 
     def look_now(self) -> None:
