@@ -207,9 +207,6 @@ class WorkerFleet:
                     )
                     if owned.total() == partitions and len(owned) >= enough:
                         return owned
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():  # redis-py on Python 3.11 can lose a cancellation
-                        raise asyncio.CancelledError
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
             logs = "\n".join(f"{worker.name}:\n{worker.last_words()}" for worker in self.workers)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
+import pytest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from runtime_core.embedded import EmbeddedRedis
 from runtime_core.store.connection import connect
 
 
@@ -21,3 +29,20 @@ async def test_a_cancellation_is_never_lost_in_a_command(redis_url: str) -> None
             cancelled += 1
         await redis.aclose()
     assert cancelled > 3
+
+
+async def test_a_write_that_redis_does_not_take_ends() -> None:
+    with EmbeddedRedis() as server:
+        redis = connect(server.url)
+        redis.connection_pool.connection_kwargs |= {"socket_timeout": 0.3, "retry": Retry(NoBackoff(), 0)}
+        await redis.ping()  # pyright: ignore[reportGeneralTypeIssues]
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            writing = asyncio.ensure_future(redis.set("key", "x" * 50_000_000))
+            await asyncio.wait([writing], timeout=5)
+            assert writing.done()
+            with pytest.raises(RedisTimeoutError, match="writing"):
+                await writing
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+            await redis.aclose()

@@ -143,7 +143,7 @@ class _Execution:
     def _insist(self) -> None:
         """Raise CancelledError again in code that goes on after its cancellation.
 
-        asyncio.wait_for of Python 3.11, which redis-py and much other code uses, can lose one
+        asyncio.wait_for of Python 3.11, which much code uses, can lose one
         (https://github.com/python/cpython/issues/86296).
         """
         if self._attempt.cause is not None:

@@ -17,7 +17,7 @@ from workers.control.drain import Drain
 from workers.execution.attempts import AttemptTable
 from workers.partitions.keeper import PartitionKeeper
 
-KeptBy = Callable[[LeaseStore], AbstractAsyncContextManager[tuple[PartitionKeeper, Drain]]]
+KeptBy = Callable[..., AbstractAsyncContextManager[tuple[PartitionKeeper, Drain]]]
 
 
 class LossyLeases(LeaseStore):
@@ -105,3 +105,16 @@ async def test_what_is_acquired_while_a_drain_begins_is_given_back(redis: Redis,
         await draining
         assert not keeper.held
         assert [lease.owner for lease in (await leases.observe(2)).leases] == ["", ""]
+
+
+async def test_a_process_that_does_not_work_acquires_nothing(redis: Redis, kept_by: KeptBy) -> None:
+    looks: list[str] = []
+
+    def alive() -> bool:
+        looks.append("look")
+        return False
+
+    async with kept_by(LeaseStore(redis), alive) as (keeper, _):
+        await wait_until(lambda: bool(keeper.held) or len(looks) > 2, "it looked three times", seconds=3)
+        assert not keeper.held
+        assert {lease.owner for lease in (await LeaseStore(redis).observe(2)).leases} == {""}

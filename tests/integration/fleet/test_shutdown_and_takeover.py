@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+from producer.cli.processes import WorkerProcess
+from producer.handle import RunHandle
 from runtime_core.contracts.run import StopReason
 from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.store.connection import connect
@@ -13,11 +15,22 @@ from runtime_core.store.leases import LeaseStore
 from tests.integration.fleet.conftest import PARTITIONS, Fleet, request, wait_until
 
 
-async def test_sigterm_lets_executing_runs_end_and_releases_every_partition(fleet: Fleet) -> None:
-    (worker,) = await fleet.start(1)
-    running = await fleet.client.submit(request("wait 1.5"))
-    waiting = await fleet.client.submit(request("echo next"))
+async def executing(fleet: Fleet, text: str, **settings: str) -> tuple[WorkerProcess, RunHandle]:
+    """A single worker, and a run that it executes."""
+    (worker,) = await fleet.start(1, **settings)
+    handle = await fleet.client.submit(request(text))
     await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    return worker, handle
+
+
+async def end(worker: WorkerProcess, by: signal.Signals) -> None:
+    os.kill(worker.pid, by)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+
+
+async def test_sigterm_lets_executing_runs_end_and_releases_every_partition(fleet: Fleet) -> None:
+    worker, running = await executing(fleet, "wait 1.5")
+    waiting = await fleet.client.submit(request("echo next"))
 
     os.kill(worker.pid, signal.SIGTERM)
 
@@ -37,11 +50,8 @@ async def test_sigterm_lets_executing_runs_end_and_releases_every_partition(flee
 
 
 async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -> None:
-    (worker,) = await fleet.start(1, RUNLANE_DRAIN_GRACE_S="0.5")
-    running = await fleet.client.submit(request("wait 3"))
-    await wait_until(lambda: bool(fleet.journal()), "the run executes")
-    os.kill(worker.pid, signal.SIGTERM)
-    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    worker, running = await executing(fleet, "wait 3", RUNLANE_DRAIN_GRACE_S="0.5")
+    await end(worker, signal.SIGTERM)
 
     record = await running.get()
     assert (record.handovers, record.crashes, record.interruptions) == (1, 0, 0)
@@ -51,12 +61,9 @@ async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -
 
 
 async def test_sigquit_hands_over_at_once(fleet: Fleet) -> None:
-    (worker,) = await fleet.start(1)
-    running = await fleet.client.submit(request("wait 5"))
-    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    worker, running = await executing(fleet, "wait 5")
     asked = time.monotonic()
-    os.kill(worker.pid, signal.SIGQUIT)
-    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    await end(worker, signal.SIGQUIT)
     assert time.monotonic() - asked < 4
     assert (await running.get()).handovers == 1
     assert (await running.get()).state == "queued"
@@ -64,11 +71,8 @@ async def test_sigquit_hands_over_at_once(fleet: Fleet) -> None:
 
 
 async def test_soft_shutdown_gives_runs_a_moment_before(fleet: Fleet) -> None:
-    (worker,) = await fleet.start(1, RUNLANE_SOFT_SHUTDOWN_S="5")
-    short = await fleet.client.submit(request("wait 1"))
-    await wait_until(lambda: bool(fleet.journal()), "the run executes")
-    os.kill(worker.pid, signal.SIGQUIT)
-    await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
+    worker, short = await executing(fleet, "wait 1", RUNLANE_SOFT_SHUTDOWN_S="5")
+    await end(worker, signal.SIGQUIT)
     record = await short.get()
     assert (record.status, record.attempt, record.handovers) == (StopReason.COMPLETED, 1, 0)
 
