@@ -12,7 +12,6 @@ import os
 from contextvars import ContextVar
 from typing import Any, cast
 
-import redis.asyncio
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task, bootsteps, current_task
 from celery.signals import task_prerun
@@ -20,6 +19,7 @@ from celery.worker import state
 from celery.worker.control import control_command, inspect_command
 
 from runtime_core.clock import boot_seconds
+from runtime_core.store.connection import connect
 from workers import transport
 from workers.pool.asyncio_pool import TaskPool
 from workers.pool.greenlets import await_
@@ -70,12 +70,12 @@ app.conf.broker_transport_options |= json.loads(os.environ.get("POOL_APP_TRANSPO
 
 
 async def _tell(task_id: str, value: Any) -> None:
-    async with redis.asyncio.from_url(REDIS_URL) as client:
+    async with connect(REDIS_URL) as client:
         await client.rpush(f"seen:{task_id}", json.dumps(value))
 
 
 async def _go(task_id: str) -> None:
-    async with redis.asyncio.from_url(REDIS_URL) as client:
+    async with connect(REDIS_URL) as client:
         await cast(Any, client.blpop([f"go:{task_id}"]))
 
 

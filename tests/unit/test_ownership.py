@@ -97,7 +97,8 @@ async def test_a_lapsed_lease_pauses_and_a_lost_one_ends() -> None:
     waiting = asyncio.create_task(ownership.guard())
     assert not (await asyncio.wait({waiting}, timeout=0.2))[0]
     ownership.until = boot_seconds() + 60
-    await asyncio.wait_for(waiting, 1)
+    async with asyncio.timeout(1):
+        await waiting
 
     ownership.lost = True
     with pytest.raises(LeaseLost):
