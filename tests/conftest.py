@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from redis.asyncio import Redis
 
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.store.connection import connect, connect_sync
+
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that: tests send Ctrl-C to them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
