@@ -74,16 +74,18 @@ _CONNECTIONS: dict[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
-def _options() -> dict[str, Any]:
-    return {
+def _options(url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
         "decode_responses": True,
         "encoding_errors": "replace",
         "socket_timeout": _SOCKET_TIMEOUT,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
-        "socket_keepalive": True,
         "health_check_interval": 30,
         "retry_on_error": [exceptions.BusyLoadingError],
     }
+    if not url.startswith("unix:"):  # where redis-py refuses the option
+        options["socket_keepalive"] = True
+    return options
 
 
 def _bad_url(url: str, error: Exception) -> ConfigError:
@@ -97,7 +99,7 @@ def connect(url: str) -> redis.asyncio.Redis:
     """A client for asyncio; connects at its first command. Replies are str. Raises ConfigError for a bad URL."""
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     try:
-        pool = redis.asyncio.ConnectionPool.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options())
+        pool = redis.asyncio.ConnectionPool.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options(url))
     except ValueError as error:
         raise _bad_url(url, error) from error
     pool.connection_class = _CONNECTIONS[pool.connection_class]
@@ -108,7 +110,7 @@ def connect_sync(url: str, *, timeout: float = _SOCKET_TIMEOUT) -> redis.Redis:
     """A blocking client, for threads. It does not retry by itself: its callers know how much time they have."""
     try:
         return redis.Redis.from_url(
-            url, retry=Retry(ExponentialWithJitterBackoff(base=0.05), 0), **_options() | {"socket_timeout": timeout}
+            url, retry=Retry(ExponentialWithJitterBackoff(base=0.05), 0), **_options(url) | {"socket_timeout": timeout}
         )
     except ValueError as error:
         raise _bad_url(url, error) from error

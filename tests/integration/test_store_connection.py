@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime_core.embedded import EmbeddedRedis
-from runtime_core.store.connection import connect
+from runtime_core.store.connection import connect, connect_sync
 
 
 async def test_a_cancellation_is_never_lost_in_a_command(redis_url: str) -> None:
@@ -29,6 +29,15 @@ async def test_a_cancellation_is_never_lost_in_a_command(redis_url: str) -> None
             cancelled += 1
         await redis.aclose()
     assert cancelled > 3
+
+
+async def test_a_unix_socket_is_a_url_too(unix_socket_url: str) -> None:
+    redis = connect(unix_socket_url)
+    assert await redis.set("key", "value")
+    await redis.aclose()
+    blocking = connect_sync(unix_socket_url)
+    assert blocking.get("key") == "value"
+    blocking.close()
 
 
 async def test_a_write_that_redis_does_not_take_ends() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from celery import Celery
 
 from runtime_core.doorbell import TAG_PATTERN, argsrepr, doorbell
-from runtime_core.embedded import EmbeddedRedis, find_redis_server
+from runtime_core.embedded import EmbeddedRedis
 from runtime_core.ids import ScopedRunId
 from tests.integration.celery_worker import CeleryWorker, PlainClient, wait_until
 from workers.transport import BAD_QUEUE, INGRESS_IN_HAND
@@ -166,19 +165,8 @@ def test_the_poll_is_young_while_the_worker_idles(worker: CeleryWorker) -> None:
     assert worker.ask("poll_age") < 1.5
 
 
-@pytest.fixture
-def socket_url(tmp_path: Path) -> Iterator[str]:
-    """Database 1 of a Redis that listens on a unix socket only."""
-    socket = tmp_path / "redis.sock"
-    server = subprocess.Popen([find_redis_server(), "--port", "0", "--unixsocket", str(socket), "--save", ""])
-    wait_until(socket.exists, "the server listens")
-    yield f"unix://{socket}?db=1"
-    server.kill()
-    server.wait()
-
-
-def test_everything_works_over_a_unix_socket(socket_url: str, tmp_path: Path) -> None:
-    with PlainClient(socket_url) as client, CeleryWorker(client, tmp_path / "socket.log") as worker:
+def test_everything_works_over_a_unix_socket(unix_socket_url: str, tmp_path: Path) -> None:
+    with PlainClient(unix_socket_url) as client, CeleryWorker(client, tmp_path / "socket.log") as worker:
         assert worker.ask("poll_age") < 1.5
         client.event(client.send("whoami", 0, queue=QUEUE), "task-succeeded")
         client.event(client.send("accept", queue="runs"), "task-succeeded")
