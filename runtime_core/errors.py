@@ -287,6 +287,13 @@ class QueueFull(_WaitBeforeRetry):
     retryable = True
 
 
+class QueueDeadline(RunlaneError):
+    """The run did not start within its queue_deadline_ms."""
+
+    code = "queue.deadline"
+    retryable = True
+
+
 class RunConflict(RunlaneError):
     """The run id is taken by another request."""
 

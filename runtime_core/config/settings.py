@@ -76,6 +76,12 @@ class Settings(BaseSettings):
     expect_workers: PositiveInt | None = None
     #: Seconds that runs get to end when the worker is told to stop.
     drain_grace_s: Annotated[float, Field(ge=0)] = 30.0
+    #: Seconds that the runs of a partition get to end when it is to move to another worker.
+    handover_grace_s: Annotated[float, Field(ge=0)] = 5.0
+    #: Unfinished runs that one session may have; a submit beyond it is refused with QueueFull.
+    session_queue_limit: PositiveInt = 1_000
+    #: Unfinished runs that one partition may have.
+    partition_queue_limit: PositiveInt = 100_000
     #: Seconds that runs get to end when the worker is told to stop at once (SIGQUIT): Celery's soft shutdown.
     soft_shutdown_s: Annotated[float, Field(ge=0)] = 0.0
     #: Seconds after which a run is asked to end; None for no limit.

@@ -82,6 +82,8 @@ class RunRequest(BaseModel):
     output_type: type[BaseModel] | None = Field(default=None, exclude=True)
     durable: bool = False
     resume_from_checkpoint: str | None = None
+    #: Milliseconds after submit; a run that has not started by then ends with stop_reason timeout. None waits for ever.
+    queue_deadline_ms: PositiveInt | None = None
     #: Whether LLM deltas are produced. Without them the stream still has every other chunk.
     stream: bool = True
 
@@ -197,6 +199,12 @@ class RunRecord(BaseModel):
     crashes: int = 0
     interruptions: int = 0
     handovers: int = 0
+    #: Crashes of its worker while another run was to blame.
+    spared: int = 0
+    #: Crashes in probation; the third is the last.
+    charges: int = 0
+    #: When it must have started.
+    deadline_ms: int | None = None
     cancel_requested: bool = False
     submitted_ms: int
     started_ms: int | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from redis.asyncio import Redis
@@ -30,6 +30,10 @@ class Admission:
     #: The RunRequest as JSON text.
     request: str
     config_version: int
+    #: Session writes that earlier attempts staged up to their last durable step: the attempt goes on behind them.
+    staged: int = 0
+    #: Durable steps that earlier attempts took: step → delta.
+    steps: Mapping[str, str] = field(default_factory=dict)
 
 
 class RefusalReason(StrEnum):
@@ -45,6 +49,8 @@ class RefusalReason(StrEnum):
     NOT_HEAD = "not_head"
     #: Code of the session's last run has not ended.
     BUSY = "busy"
+    #: The run is suspected of killing workers, and others of that kind execute on this one: it takes its turn.
+    PROBATION = "probation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +65,7 @@ class Refusal:
 class AttemptStore:
     """1. ``admit`` starts at most one attempt per run and fence, only for a mailbox's head, only under a valid lease.
 
-    2. ``append``, ``stage`` and ``finish`` change nothing unless the attempt is the one that executes now, under this
+    2. ``append``, ``stage``, ``step`` and ``finish`` change nothing unless the attempt is the one that executes now, under this
        lease; otherwise they raise LeaseLost.
     3. Each may be repeated with the same arguments after a lost reply.
     """
@@ -73,7 +79,7 @@ class AttemptStore:
             self._redis, "admit", lease.partition, lease.owner, lease.fence, run, nonce, config_version
         )
         if reply[0] == "OK":
-            _, attempt, sequence, request, pinned, session = reply
+            _, attempt, sequence, request, pinned, session, staged, steps = reply
             return Admission(
                 run=run,
                 session=SessionKey(session),
@@ -82,6 +88,8 @@ class AttemptStore:
                 sequence=int(sequence),
                 request=request,
                 config_version=int(pinned),
+                staged=int(staged),
+                steps=dict(zip(steps[::2], steps[1::2], strict=True)),
             )
         reason = RefusalReason(reply[0].lower())
         if reason is RefusalReason.FINISHED and reply[1]:
@@ -100,6 +108,11 @@ class AttemptStore:
     async def stage(self, admission: Admission, first_index: int, entries: Sequence[str]) -> None:
         """Keep session writes (JSON text each, see sessions.py) with the run; ``first_index`` counts those before."""
         await self._write("stage", admission, first_index, *entries)
+
+    async def step(self, admission: Admission, step: str, delta: str) -> bool:
+        """Write a durable step once; a step already written keeps its delta. True if the run is to be cancelled."""
+        reply = await self._write("step", admission, step, delta)
+        return reply[1] == "1"
 
     async def finish(
         self, admission: Admission, *, result: RunResult, terminal: tuple[int, bytes], hold_session: bool = False

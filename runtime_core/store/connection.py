@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +31,16 @@ RETRYABLE = (
 _SOCKET_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _RETRIES = 3
+
+
+#: Words by which Redis says that it cannot write now. Inside a script they come wrapped in an error of the script, and
+#: redis-py knows some of them only in front of a reply (https://redis.io/docs/latest/develop/reference/protocol-spec).
+_OUTAGE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|BUSY|LOADING|MASTERDOWN|NOREPLICAS)\b")
+
+
+def outage(error: exceptions.ResponseError) -> exceptions.ConnectionError | None:
+    """The error to raise instead, one of RETRYABLE, if Redis refused a write for now; None if it refused for good."""
+    return exceptions.ConnectionError(f"Redis cannot write now: {error}") if _OUTAGE.search(str(error)) else None
 
 
 class _WritesCancellably(AbstractConnection):

@@ -7,14 +7,18 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | lease | HASH | owner, fence, expires, reserved_for, reserved_until | acquire renew release | for ever: the fence must not be lost |
 | run:<id> | HASH | the run record | submit and every script of a run | 24 h after it finished |
 | log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit append finish cancel requeue | 24 h after |
-| staged:<id> | LIST | session writes of the attempt | stage, admit clears | until finish |
-| crashes:<id> | LIST | history of interruptions, newest 20 | acquire repair release | 24 h after |
+| staged:<id> | LIST | session writes of the attempt | stage, admit cuts | until finish |
+| steps:<id> | HASH | durable step → ``<session writes staged by then>:<delta>`` | step | 24 h after |
+| children:<id> | SET | child runs; takes none once the run is cancelled | add_child | 24 h after |
+| crashes:<id> | LIST | why attempts ended early, newest 20 | acquire repair release | 24 h after |
 | mailbox:<sid> | LIST | unfinished run ids in submit order, head first | submit finish cancel | empty = gone |
 | ready | ZSET | session → ms when its head is rung again | submit finish sweep | bounded by sessions with runs |
 | live | HASH | session → run executing now, or whose code has not ended | admit finish | bounded by slots |
 | cancels | SET | running runs that are to be cancelled | cancel, cleared by finish | bounded by live |
-| stats | HASH | counters: submitted, finished, pending | submit finish | for ever, three fields |
-| dead | STREAM | dead letters, newest 10,000 | finish | bounded |
+| cascades | SET | cancelled runs whose children are still to be cancelled | cancel, cleared by cascaded | bounded by cancels in flight |
+| deadlines | ZSET | queued run → ms by which it must start | submit, cleared by admit finish sweep | bounded by pending |
+| stats | HASH | counters: submitted, finished, pending; run_ms: average duration | submit finish | for ever, four fields |
+| dead | STREAM | dead letters, newest 10,000 of 30 days | finish | bounded |
 | session:<sid>:meta | HASH | config_version, last_run_ms | admit finish | 30 days after the last run |
 | session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
 | session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
@@ -28,7 +32,10 @@ For the whole store:
 |---|---|---|---|---|
 | rl:meta | HASH | version (of this protocol), partitions | the first process | for ever |
 | rl:id:<id> | STRING | ``<partition>:<digest>`` | submit | with the record |
-| rl:workers | ZSET | worker → heartbeat deadline, ms | heartbeat | a member a minute past its deadline is removed |
+| rl:workers | ZSET | worker → heartbeat deadline, ms | heartbeat | removed a minute past its deadline |
+| rl:members | ZSET | the same for workers that take partitions: not those that drain | heartbeat | the same |
+| rl:pulse | HASH | since, last: since when heartbeats came without a gap | heartbeat | for ever, two fields |
+| rl:probation:<name> | HASH | run → ``<entered ms>:<charges>``: runs in probation on that worker | admit finish | 60 s |
 | rl:worker:<name> | HASH | what the worker says of itself | heartbeat | 60 s |
 | rl:fleet | pub/sub | events without a run | workers | – |
 | runs.p0007 | LIST | Celery queue: doorbells of the partition | scripts | bounded by ready |
@@ -45,12 +52,18 @@ PROTOCOL_VERSION = 1
 
 META = "rl:meta"
 WORKERS = "rl:workers"
+MEMBERS = "rl:members"
+PULSE = "rl:pulse"
 FLEET_CHANNEL = "rl:fleet"
 INGRESS_QUEUE = "runs"
 
 
 def worker(name: str) -> str:
     return f"rl:worker:{name}"
+
+
+def probation(worker_name: str) -> str:
+    return f"rl:probation:{worker_name}"
 
 
 def run_pointer(run: ScopedRunId) -> str:
@@ -92,6 +105,14 @@ def control_channel(partition: int) -> str:
 
 #: Pattern of every partition's control channel; a worker subscribes once, not once a partition.
 ALL_CONTROL_PATTERN = "rl:{p????}:control"
+
+
+def crashes(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}crashes:{run_id}"
+
+
+def dead(partition: int) -> str:
+    return f"{prefix(partition)}dead"
 
 
 def mailbox(partition: int, session: SessionKey) -> str:

@@ -8,17 +8,14 @@ from typing import Any, TypeVar
 
 import redis
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
-from runtime_core.store.connection import RETRYABLE
-from runtime_core.store.scripts import arguments, fenced, run_script, run_scripts, sha, source
+from runtime_core.store.connection import RETRYABLE, outage
+from runtime_core.store.scripts import arguments, fenced, run_fleet_script, run_script, run_scripts, sha, source
 from runtime_core.store.timing import LEASE_TTL_MS, RESERVATION_MS, WORKER_TTL_MS
-
-#: Seconds that what a worker says of itself, and its place among the members, outlive its last heartbeat.
-_FORGET_WORKER_SECONDS = 60
 
 Parsed = TypeVar("Parsed")
 
@@ -30,6 +27,16 @@ class Lease:
     partition: int
     owner: str
     fence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swept:
+    """What a sweep of one partition found."""
+
+    #: What the store believes to be running there: (run, attempt).
+    running: Sequence[tuple[ScopedRunId, int]]
+    #: Cancelled runs whose children are still to be cancelled.
+    cascades: Sequence[ScopedRunId]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,58 +60,56 @@ class FleetView:
     """Members and leases, read in one round trip at ``now_ms`` by the clock of Redis."""
 
     now_ms: int
-    #: worker → heartbeat deadline, ms; those that still beat.
-    members: Mapping[str, int]
+    #: Since when (ms) Redis has answered the fleet without a gap: a lease can only have lapsed in the time after it.
+    steady_since_ms: int
+    #: The workers that take partitions: those whose heartbeat is young and that do not drain.
+    members: frozenset[str]
     leases: Sequence[LeaseView]
-
-
-async def _now_ms(client: Redis) -> int:
-    seconds, micros = await client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 class LeaseStore:
     def __init__(self, client: Redis) -> None:
         self._redis = client
 
-    async def heartbeat(self, worker: str, info: Mapping[str, str]) -> None:
-        """Say that ``worker`` lives, for another WORKER_TTL, and what it is. Forgets members gone for a minute."""
-        now = await _now_ms(self._redis)
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zadd(keys.WORKERS, {worker: now + WORKER_TTL_MS})
-        pipeline.zremrangebyscore(keys.WORKERS, "-inf", now - _FORGET_WORKER_SECONDS * 1000)
-        pipeline.hset(keys.worker(worker), mapping={"name": worker, **info})
-        pipeline.expire(keys.worker(worker), _FORGET_WORKER_SECONDS)
-        await pipeline.execute()
+    async def heartbeat(self, worker: str, info: Mapping[str, str], *, accepting: bool) -> None:
+        """Say that ``worker`` lives, for another WORKER_TTL, and what it is; it is a member while it is ``accepting``
+        partitions. A takeover of a worker that beats is no crash.
+        """
+        said = [text for item in info.items() for text in item]
+        await run_fleet_script(self._redis, "heartbeat", keys.WORKERS, worker, WORKER_TTL_MS, int(accepting), *said)
 
     async def leave(self, worker: str) -> None:
         """Forget a worker that goes away in order."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.zrem(keys.WORKERS, worker)
-        pipeline.delete(keys.worker(worker))
+        pipeline.zrem(keys.MEMBERS, worker)
+        pipeline.delete(keys.worker(worker), keys.probation(worker))
         await pipeline.execute()
 
     async def observe(self, partitions: int) -> FleetView:
-        """Read the whole fleet: O(P), one round trip after the clock's."""
-        now = await _now_ms(self._redis)
+        """Read the whole fleet: O(P), one round trip."""
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zrangebyscore(keys.WORKERS, now, "+inf", withscores=True)
+        pipeline.time()
+        pipeline.hmget(keys.PULSE, "since", "last")
+        pipeline.zrange(keys.MEMBERS, 0, -1, withscores=True)
         for partition in range(partitions):
             pipeline.hmget(keys.lease(partition), "owner", "fence", "expires", "reserved_for", "reserved_until")
-        members, *leases = await pipeline.execute()
+        (seconds, micros), (since, _), members, *leases = await pipeline.execute()
+        now = int(seconds) * 1000 + int(micros) // 1000
         return FleetView(
             now_ms=now,
-            members={name: int(deadline) for name, deadline in members},
+            steady_since_ms=int(since or now),
+            members=frozenset(name for name, deadline in members if deadline > now),
             leases=[_lease_view(partition, values) for partition, values in enumerate(leases)],
         )
 
-    async def acquire(self, partition: int, owner: str, *, observed_owner: str) -> Lease | None:
-        """Take a free partition, or one whose lease under ``observed_owner`` expired; None if that is not so.
+    async def acquire(self, partition: int, owner: str) -> Lease | None:
+        """Take a free partition, or one whose lease was not renewed for a TTL during which Redis answered the fleet;
+        None if it is neither.
 
-        The caller makes ``owner`` unique to this acquisition and repeats with the same one after a lost reply. It has
-        seen a lease of another unchanged for a whole TTL before it calls (DESIGN §4).
+        The caller makes ``owner`` unique to this acquisition and repeats with the same one after a lost reply.
         """
-        reply = await run_script(self._redis, "acquire", partition, owner, LEASE_TTL_MS, observed_owner)
+        reply = await run_script(self._redis, "acquire", partition, owner, LEASE_TTL_MS)
         return Lease(partition, owner, reply[1]) if reply[0] == "OK" else None
 
     async def release(self, lease: Lease, *, reserved_for: str = "") -> None:
@@ -115,19 +120,23 @@ class LeaseStore:
         if reply[0] != "FENCED":
             fenced(reply, f"release of partition {lease.partition}")
 
-    async def sweep(self, leases: Mapping[Lease, int]) -> list[list[tuple[ScopedRunId, int]] | RunlaneError]:
-        """Ring overdue heads again, in one round trip for all partitions.
+    async def sweep(self, leases: Mapping[Lease, int]) -> list[Swept | RunlaneError]:
+        """Ring overdue heads again and end runs past their queue deadline, in one round trip for all partitions.
 
-        ``leases`` gives for each the doorbells that are in the worker's hands. Per lease: the (run, attempt) that the
-        store believes to be running, or LeaseLost, or what is wrong with the partition's keys.
+        ``leases`` gives for each the doorbells that are in the worker's hands. Per lease: what it found, or LeaseLost,
+        or what is wrong with the partition's keys.
         """
         calls = [(lease.partition, (lease.owner, lease.fence, in_hand)) for lease, in_hand in leases.items()]
         replies = await run_scripts(self._redis, "sweep", calls)
         return [_checked(lease, "sweep", reply, _swept) for lease, reply in zip(leases, replies, strict=True)]
 
 
-def _swept(live: list[str]) -> list[tuple[ScopedRunId, int]]:
-    return [(ScopedRunId(run), int(attempt)) for run, attempt in zip(live[::2], live[1::2], strict=True)]
+def _swept(reply: list[Any]) -> Swept:
+    running, cascades = reply
+    return Swept(
+        running=[(ScopedRunId(run), int(attempt)) for run, attempt in zip(running[::2], running[1::2], strict=True)],
+        cascades=[ScopedRunId(run) for run in cascades],
+    )
 
 
 def _lease_view(partition: int, values: list[str | None]) -> LeaseView:
@@ -163,11 +172,13 @@ def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-def _renewed(cancels: list[str]) -> list[ScopedRunId]:
+def _renewed(cancels: list[Any]) -> list[ScopedRunId]:
     return [ScopedRunId(run) for run in cancels]
 
 
-def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[str]], Parsed]) -> Parsed | RunlaneError:
+def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[Any]], Parsed]) -> Parsed | RunlaneError:
+    if isinstance(reply, ResponseError):
+        reply = outage(reply) or reply
     if isinstance(reply, RETRYABLE):
         raise reply
     if isinstance(reply, Exception):  # one partition's keys are broken; the others are answered

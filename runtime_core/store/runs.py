@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from redis.asyncio import Redis
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest, RunResult, RunState, StopReason
 from runtime_core.doorbell import argsrepr, doorbell
-from runtime_core.errors import InvalidInputError, RunConflict, RunlaneError, RunNotFound
+from runtime_core.errors import InvalidInputError, QueueFull, RunConflict, RunlaneError, RunNotFound
 from runtime_core.ids import (
     DEFAULT_TENANT,
     ScopedRunId,
@@ -30,9 +31,14 @@ from runtime_core.store import keys
 from runtime_core.store.meta import store_mismatch
 from runtime_core.store.scripts import Argument, run_script, run_scripts
 
+#: Unfinished runs that a session and a partition may have, unless the settings say otherwise.
+DEFAULT_SESSION_LIMIT = 1_000
+DEFAULT_PARTITION_LIMIT = 100_000
+
 _RECORD_FIELDS = (
     *("session", "agent", "state", "status", "attempt", "sequence", "owner", "config_version"),
-    *("crashes", "interruptions", "handovers", "cancel", "submitted_ms", "started_ms", "finished_ms", "result"),
+    *("crashes", "interruptions", "handovers", "spared", "charges", "cancel"),
+    *("deadline", "submitted_ms", "started_ms", "finished_ms", "result"),
 )
 
 
@@ -59,15 +65,31 @@ class RunStore:
 
     2. Submitting the same run id again returns the same run while its record lives; with another body or session it
        raises RunConflict.
+    3. A session or partition that has as many unfinished runs as its limit takes no more: QueueFull says when to try
+       again.
+    4. A run with ``parent_run_id`` is a child of that run, if the fleet knows it: cancelling the parent cancels it.
     """
 
-    def __init__(self, redis: Redis, partitions: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        partitions: int,
+        *,
+        session_limit: int = DEFAULT_SESSION_LIMIT,
+        partition_limit: int = DEFAULT_PARTITION_LIMIT,
+    ) -> None:
         self._redis = redis
         self._partitions = partitions
+        self._limits = session_limit, partition_limit
 
     async def submit(self, request: RunRequest, *, tenant: str = DEFAULT_TENANT) -> Submitted:
-        """Accept one run, in one round trip. Raises RunConflict, InvalidInputError, ConfigError (another store)."""
+        """Accept one run, in one round trip (a child's takes three).
+
+        Raises QueueFull, RunConflict (also for a child whose parent is cancelled), InvalidInputError, ConfigError
+        (another store).
+        """
         partition, run, values = self._submission(request, tenant)
+        await self._join_parent(request, run, tenant)
         reply = await run_script(self._redis, "submit", partition, *values)
         return self._submitted(run, partition, reply)
 
@@ -79,7 +101,9 @@ class RunStore:
         sent: list[tuple[int, ScopedRunId, list[Argument]]] = []
         for request in requests:
             try:
-                sent.append(self._submission(request, tenant))
+                submission = self._submission(request, tenant)
+                await self._join_parent(request, submission[1], tenant)
+                sent.append(submission)
                 outcomes.append(None)
             except RunlaneError as error:
                 outcomes.append(error)
@@ -127,6 +151,9 @@ class RunStore:
             crashes=number("crashes"),
             interruptions=number("interruptions"),
             handovers=number("handovers"),
+            spared=number("spared"),
+            charges=number("charges"),
+            deadline_ms=optional("deadline"),
             cancel_requested=record["cancel"] == "1",
             submitted_ms=number("submitted_ms"),
             started_ms=optional("started_ms"),
@@ -135,11 +162,20 @@ class RunStore:
         )
 
     async def cancel(self, run: ScopedRunId) -> CancelOutcome:
-        """Cancel a run wherever it is. Raises RunNotFound."""
-        reply = await run_script(self._redis, "cancel", await self.locate(run), run)
-        if reply[0] == "GONE":
+        """Cancel a run wherever it is, and its children, and theirs. Raises RunNotFound.
+
+        May be repeated: what a caller that died left undone is done by the next, or by the worker that owns the run.
+        """
+        partition = await self.locate(run)
+        word, *children = await run_script(self._redis, "cancel", partition, run)
+        if word == "GONE":
             raise self._not_found(run)
-        return CancelOutcome(reply[0].lower())
+        if children:
+            for child in children:
+                with contextlib.suppress(RunNotFound):  # it was announced and never submitted, or is long over
+                    await self.cancel(ScopedRunId(child))
+            await run_script(self._redis, "cascaded", partition, run)
+        return CancelOutcome(word.lower())
 
     async def refuse(
         self, *, tenant: str, run_id: str, session_id: str, agent_id: str, error: ErrorDetails
@@ -158,6 +194,22 @@ class RunStore:
             error.model_dump_json(),
         )
         return run
+
+    async def _join_parent(self, request: RunRequest, run: ScopedRunId, tenant: str) -> None:
+        if request.parent_run_id is None:
+            return
+        parent = scoped_run_id(tenant, request.parent_run_id)
+        try:
+            partition = await self.locate(parent)
+        except RunNotFound:  # it runs outside of the fleet, or is long over: the id is a label
+            return
+        (word, *_) = await run_script(self._redis, "add_child", partition, parent, run)
+        if word == "CANCELLED":
+            raise RunConflict(
+                f"the parent run {request.parent_run_id!r} is cancelled and takes no children",
+                hint="submit it without parent_run_id if it should run all the same",
+                run_id=request.run_id,
+            )
 
     def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
         check_name("tenant", tenant)
@@ -200,6 +252,8 @@ class RunStore:
                 to_json({"input_length": len(request.input_text)}),
                 self._partitions,
                 keys.PROTOCOL_VERSION,
+                *self._limits,
+                request.queue_deadline_ms or 0,
             ],
         )
 
@@ -213,6 +267,14 @@ class RunStore:
                     f"run id {run!r} is taken by another request",
                     hint="use a new run id; the same id only repeats the very same request",
                     run_id=split_run_id(run)[1],
+                )
+            case "FULL":
+                _, what, waiting, retry_after_ms = reply
+                raise QueueFull(
+                    f"the {what} has {waiting} unfinished runs, as many as it may",
+                    hint=f"try again after retry_after_ms, or raise RUNLANE_{what.upper()}_QUEUE_LIMIT",
+                    run_id=split_run_id(run)[1],
+                    retry_after_ms=int(retry_after_ms),
                 )
             case _:
                 raise store_mismatch(reply[1], reply[2])

@@ -9,18 +9,25 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.store import keys
+from runtime_core.store.connection import outage
 
 Argument = str | bytes | int
 
 
+#: Scripts about the fleet as a whole; all others are about one partition.
+_FLEET_SCRIPTS = frozenset({"heartbeat"})
+
+
 @cache
 def source(name: str) -> str:
+    """A script with what is put before it."""
+    parts = ["_clock", name] if name in _FLEET_SCRIPTS else ["_clock", "_prelude", name]
     folder = files("runtime_core.store") / "lua"
-    return (folder / "_prelude.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return "".join((folder / f"{part}.lua").read_text() for part in parts)
 
 
 @cache
@@ -35,12 +42,26 @@ def arguments(partition: int, values: Sequence[Argument]) -> tuple[Argument, ...
 
 async def run_script(redis: Redis, name: str, partition: int, *values: Argument) -> list[Any]:
     """Run one script on a partition; its reply is a list whose first item is a word (see the script's comment)."""
-    call: Any = redis.evalsha(sha(name), 1, *arguments(partition, values))
+    return await _run(redis, name, arguments(partition, values))
+
+
+async def run_fleet_script(redis: Redis, name: str, key: str, *values: Argument) -> list[Any]:
+    """Run one of the scripts that are about the fleet as a whole."""
+    return await _run(redis, name, (key, "", *values))
+
+
+async def _run(redis: Redis, name: str, values: Sequence[Argument]) -> list[Any]:
     try:
+        call: Any = redis.evalsha(sha(name), 1, *values)
         return await call
     except NoScriptError:
-        call = redis.eval(source(name), 1, *arguments(partition, values))
-        return await call
+        call = redis.eval(source(name), 1, *values)
+        try:
+            return await call
+        except ResponseError as error:
+            raise outage(error) or error from None
+    except ResponseError as error:
+        raise outage(error) or error from None
 
 
 async def run_scripts(redis: Redis, name: str, calls: Sequence[tuple[int, Sequence[Argument]]]) -> list[Any]:
@@ -49,7 +70,7 @@ async def run_scripts(redis: Redis, name: str, calls: Sequence[tuple[int, Sequen
     if any(isinstance(reply, NoScriptError) for reply in replies):
         await redis.script_load(source(name))
         replies = await _send(redis, name, calls)
-    return replies
+    return [(outage(reply) or reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
 
 async def _send(redis: Redis, name: str, calls: Sequence[tuple[int, Sequence[Argument]]]) -> list[Any]:

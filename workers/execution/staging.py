@@ -16,7 +16,7 @@ class StagedWrites:
         self._store = store
         self._admission = admission
         self._guard = guard
-        self._count = 0
+        self._count = admission.staged
 
     async def stage(self, entries: list[list[str]]) -> None:
         first, texts = self._count, [json.dumps(entry) for entry in entries]

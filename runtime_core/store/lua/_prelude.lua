@@ -1,12 +1,10 @@
--- Put before every script. Keys: see ../keys.py, the catalogue.
+-- Put before every script of a partition, after _clock.lua. Keys: see ../keys.py, the catalogue.
 -- KEYS[1]  <prefix>lease; every other key of the partition is prefix .. name
--- ARGV[1]  '' in production: the time is Redis TIME. A simulator passes its own clock, in ms.
 -- ARGV[2]  prefix, rl:{p0007}:
 -- ARGV[3]  Celery queue of the partition's doorbells, runs.p0007
 -- ARGV[4…] the script's own arguments, named in its first comment
 --
--- Every script is safe to repeat after a lost reply. A script that writes for a worker checks (owner, fence) first.
-local call = redis.call
+-- A script that writes for a worker checks (owner, fence) first.
 local prefix, queue = ARGV[2], ARGV[3]
 
 local RERING_MS = 1000                        -- a head whose doorbell was lost is rung again after this; doubles, see sweep
@@ -15,24 +13,18 @@ local DEAD_LETTER_SECONDS = 30 * 24 * 3600
 local SESSION_SECONDS = 30 * 24 * 3600
 local LOG_FRAMES, LOG_BYTES = 10000, 8 * 1024 * 1024   -- bounds of one run's log; beyond them the oldest frames go
 local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given up on (dead letter)
+local PROBATION_CRASHES, CHARGE_LIMIT = 2, 3  -- so many crashes bring a run into probation, so many crashes there end it
 local HISTORY_LENGTH = 20
-
--- Lua prints large numbers in exponent form; a millisecond clock needs all its digits.
-local function integer(n) return string.format('%.0f', n) end
-
-local function clock()
-  if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
-  local t = call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
-local now = clock()
 
 local function run_key(id) return prefix .. 'run:' .. id end
 local function log_key(id) return prefix .. 'log:' .. id end
 local function mailbox_key(session) return prefix .. 'mailbox:' .. session end
 local function session_key(session, part) return prefix .. 'session:' .. session .. ':' .. part end
 local LEASE, READY, LIVE = KEYS[1], prefix .. 'ready', prefix .. 'live'
-local CANCELS, STATS, CONTROL = prefix .. 'cancels', prefix .. 'stats', prefix .. 'control'
+local CANCELS, CASCADES, DEADLINES = prefix .. 'cancels', prefix .. 'cascades', prefix .. 'deadlines'
+local STATS, CONTROL = prefix .. 'stats', prefix .. 'control'
+local function children_key(id) return prefix .. 'children:' .. id end
+local function steps_key(id) return prefix .. 'steps:' .. id end
 
 -- Fields of a run record, by name; an absent field is false.
 local function record(id, ...)
@@ -113,10 +105,17 @@ local function keep_session(session)
   end
 end
 
+-- How long runs take here, from the start of their last attempt: a moving average, for retry_after at submit.
+local function note_duration(started_ms)
+  if not started_ms then return end
+  local took, average = math.max(0, now - tonumber(started_ms)), tonumber(call('HGET', STATS, 'run_ms'))
+  call('HSET', STATS, 'run_ms', integer(average and average * 0.9 + took * 0.1 or took))
+end
+
 -- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
 -- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
 local function finish_run(id, status, result, terminal, hold)
-  local run = record(id, 'session', 'attempt', 'sequence', 'ids', 'config_version')
+  local run = record(id, 'session', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms')
   local session, sequence = run.session, tonumber(run.sequence) + 1
   if not terminal then
     result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
@@ -132,15 +131,18 @@ local function finish_run(id, status, result, terminal, hold)
   local was_head = call('LINDEX', mailbox_key(session), 0) == id
   call('LREM', mailbox_key(session), 1, id)
   call('SREM', CANCELS, id)
+  call('ZREM', DEADLINES, id)
   call('DEL', prefix .. 'staged:' .. id)
   call('HINCRBY', STATS, 'pending', -1)
   call('HINCRBY', STATS, 'finished', 1)
+  note_duration(run.started_ms)
   local seconds = RECORD_SECONDS
   if status == 'dead_letter' then
     seconds = DEAD_LETTER_SECONDS
     call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'session', session)
+    call('XTRIM', prefix .. 'dead', 'MINID', '~', integer(math.max(0, now - seconds * 1000)))
   end
-  for _, key in ipairs({run_key(id), log_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
+  for _, key in ipairs({run_key(id), log_key(id), steps_key(id), children_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
     call('EXPIRE', key, seconds)
   end
   call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
@@ -150,8 +152,17 @@ local function finish_run(id, status, result, terminal, hold)
   if was_head then ring_head(session) end
 end
 
+-- A queued run that did not start by its deadline ends here; its doorbell, if it has one, reports that.
+local function expire_queued(id)
+  local run = record(id, 'state', 'deadline')
+  if run.state ~= 'queued' or (run.deadline or '') == '' or tonumber(run.deadline) > now then return end
+  finish_run(id, 'timeout', {error_details = {code = 'queue.deadline',
+    message = 'the run did not start within its queue_deadline_ms', retryable = true,
+    hint = 'submit it again under a new run id, give it more time, or add workers'}})
+end
+
 -- A running run goes back to its mailbox's head, where it still is; its attempt may write nothing more.
--- count: 'crashes', 'interruptions' or 'handovers'. The caller rings.
+-- count: 'crashes', 'interruptions', 'handovers', or 'spared' (its worker died of a run in probation). The caller rings.
 local function requeue(id, session, count, reason)
   local run = record(id, 'state', 'attempt', 'sequence', 'cancel', 'ids', 'config_version', 'owner', 'fence', 'started_ms')
   call('HDEL', LIVE, session)
@@ -159,16 +170,24 @@ local function requeue(id, session, count, reason)
     if call('LLEN', mailbox_key(session)) > 0 then call('ZADD', READY, integer(now), session) end
     return
   end
-  local times = call('HINCRBY', run_key(id), count, 1)
+  local times, charges = call('HINCRBY', run_key(id), count, 1), 0
+  local probation = probation_key(worker_of(run.owner))
+  if count ~= 'crashes' then call('HDEL', probation, id)
+  elseif call('HEXISTS', probation, id) == 1 then  -- it stays there: the worker's other partitions are yet to be taken over
+    charges = call('HINCRBY', run_key(id), 'charges', 1)
+  end
   call('RPUSH', prefix .. 'crashes:' .. id, cjson.encode({count = count, reason = reason, attempt = tonumber(run.attempt),
-    worker = worker_of(run.owner), fence = run.fence, started_ms = tonumber(run.started_ms), ended_ms = now}))
+    worker = worker_of(run.owner), fence = run.fence, started_ms = tonumber(run.started_ms), ended_ms = now,
+    probation = charges > 0}))
   call('LTRIM', prefix .. 'crashes:' .. id, -HISTORY_LENGTH, -1)
   if run.cancel == '1' then return finish_run(id, 'cancelled', {}) end
-  if (count == 'crashes' and times >= CRASH_LIMIT) or (count == 'interruptions' and times >= INTERRUPTION_LIMIT) then
+  if (count == 'crashes' and times >= CRASH_LIMIT) or (count == 'interruptions' and times >= INTERRUPTION_LIMIT)
+    or charges >= CHARGE_LIMIT then
     return finish_run(id, 'dead_letter', {error_details = {code = 'run.dead_letter',
-      message = 'given up after ' .. times .. ' ' .. count .. ': ' .. reason}})
+      message = 'given up after ' .. times .. ' ' .. count .. ': ' .. reason,
+      hint = 'see its history with `runlane dead show`; submit it again with `runlane dead redrive`'}})
   end
-  call('HSET', run_key(id), 'state', 'queued', 'nonce', '')
+  call('HSET', run_key(id), 'state', 'queued', 'nonce', '', 'overdue', '0')
   local sequence = tonumber(run.sequence) + 1
   append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
     cjson.encode({reason = reason}))}})
@@ -177,5 +196,7 @@ end
 
 local function requeue_all(count, reason)
   local live = call('HGETALL', LIVE)
-  for i = 1, #live, 2 do requeue(live[i + 1], live[i], count, reason) end
+  for i = 1, #live, 2 do
+    requeue(live[i + 1], live[i], type(count) == 'string' and count or count(live[i + 1]), reason)
+  end
 end

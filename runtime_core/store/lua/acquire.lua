@@ -1,9 +1,10 @@
--- owner ttl_ms observed_owner
--- Take a partition that is free, or whose lease expired under observed_owner; recover what its last owner left:
--- running runs go back to their mailboxes, stale doorbells are dropped, every ready head is rung once, oldest first.
+-- owner ttl_ms
+-- Take a partition that is free, or whose lease was not renewed for a TTL during which Redis answered the fleet; recover
+-- what its last owner left: running runs go back to their mailboxes, stale doorbells are dropped, every ready head is
+-- rung once, oldest first.
 -- owner is unique to one acquisition: a repeat after a lost reply only extends the lease.
--- → OK fence | HELD owner | RESERVED worker | CHANGED owner (not who was observed)
-local owner, ttl, observed = ARGV[4], tonumber(ARGV[5]), ARGV[6]
+-- → OK fence | HELD owner | RESERVED worker
+local owner, ttl = ARGV[4], tonumber(ARGV[5])
 local lease = call('HMGET', LEASE, 'owner', 'fence', 'expires', 'reserved_for', 'reserved_until')
 local holder = lease[1] or ''
 if holder == owner then
@@ -11,8 +12,8 @@ if holder == owner then
   return {'OK', lease[2]}
 end
 if holder ~= '' then
-  if tonumber(lease[3]) > now then return {'HELD', holder} end
-  if holder ~= observed then return {'CHANGED', holder} end
+  local renewed = tonumber(lease[3]) - ttl
+  if now - math.max(renewed, pulse_since()) < ttl then return {'HELD', holder} end
 elseif (lease[4] or '') ~= '' and lease[4] ~= worker_of(owner) and tonumber(lease[5]) > now then
   return {'RESERVED', lease[4]}
 end
@@ -20,9 +21,16 @@ end
 local fence = integer(math.max(tonumber(lease[2] or '0') + 1, now))
 call('HSET', LEASE, 'owner', owner, 'fence', fence, 'expires', integer(now + ttl), 'reserved_for', '', 'reserved_until', '0')
 
-local heartbeat = tonumber(call('ZSCORE', 'rl:workers', worker_of(holder)) or '0')
-if heartbeat > now then requeue_all('interruptions', 'lease expired while its worker was alive')
-else requeue_all('crashes', 'worker ' .. worker_of(holder) .. ' died') end
+local last = worker_of(holder)
+if tonumber(call('ZSCORE', 'rl:workers', last) or '0') > now then
+  requeue_all('interruptions', 'lease expired while its worker was alive')
+else
+  -- Of the runs that were in probation there one is to blame; the others are spared.
+  local blamed = call('EXISTS', probation_key(last)) == 1
+  requeue_all(function(id)
+    return blamed and call('HEXISTS', probation_key(last), id) == 0 and 'spared' or 'crashes'
+  end, 'worker ' .. last .. ' died')
+end
 
 call('DEL', queue)
 local heads = {}

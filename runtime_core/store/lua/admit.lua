@@ -1,24 +1,62 @@
 -- owner fence run nonce config_version
 -- Decide whether a doorbell starts an attempt. The same nonce and fence get the same answer again.
--- → OK attempt sequence request config_version session | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY
+-- → OK attempt sequence request config_version session staged {step delta …}
+--   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (others of this worker are, for now)
 --   | FINISHED (status result: no attempt ended it, so this doorbell is to report that; else both empty)
 local owner, fence, id, nonce, config_version = unpack(ARGV, 4, 8)
+local SOLO_MS, TRY_AGAIN_MS = 10000, 500
+
+-- May this run start on this worker? A run that was charged with a crash has its first seconds in probation for itself:
+-- should the worker die then, nobody else is suspected.
+local function enter_probation(crashes, charges)
+  if tonumber(crashes or '0') < PROBATION_CRASHES then return true end
+  local key = probation_key(worker_of(owner))
+  local members = call('HGETALL', key)
+  for i = 1, #members, 2 do
+    local entered, member_charges = string.match(members[i + 1], '^(%d+):(%d+)$')
+    if members[i] ~= id and now - tonumber(entered) < SOLO_MS and (charges ~= '0' or member_charges ~= '0') then
+      return false
+    end
+  end
+  call('HSET', key, id, integer(now) .. ':' .. charges)
+  call('EXPIRE', key, PROBATION_SECONDS)
+  return true
+end
+
+-- What a resumed attempt finds: the deltas of its steps, and the session writes staged up to the last of them.
+local function steps_taken()
+  local kept, flat, stored = 0, {}, call('HGETALL', steps_key(id))
+  for i = 1, #stored, 2 do
+    local staged, delta = string.match(stored[i + 1], '^(%d+):(.*)$')
+    kept = math.max(kept, tonumber(staged))
+    flat[#flat + 1], flat[#flat + 2] = stored[i], delta
+  end
+  return kept, flat
+end
+
 if not owns(owner, fence, true) then return {'FENCED'} end
+expire_queued(id)
 local run = record(id, 'state', 'session', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
-  'status', 'result', 'announced')
+  'status', 'result', 'announced', 'crashes', 'charges')
 if not run.state then return {'GONE'} end
 if run.state == 'finished' then
   if run.announced ~= '' and run.announced ~= nonce then return {'FINISHED', '', ''} end
   call('HSET', run_key(id), 'announced', nonce)
   return {'FINISHED', run.status, run.result}
 end
-local session = run.session
+local session, staged = run.session, prefix .. 'staged:' .. id
+local kept, steps = steps_taken()
 if run.state == 'running' then
   if run.nonce ~= nonce or run.fence ~= fence then return {'DUPLICATE'} end
-  return {'OK', run.attempt, run.sequence, run.request, run.config_version, session}
+  return {'OK', run.attempt, run.sequence, run.request, run.config_version, session, integer(kept), steps}
 end
 if call('LINDEX', mailbox_key(session), 0) ~= id then return {'NOT_HEAD'} end
 if call('HEXISTS', LIVE, session) == 1 then return {'BUSY'} end
+if not enter_probation(run.crashes, run.charges or '0') then
+  call('HSET', run_key(id), 'overdue', '0')
+  call('ZADD', READY, 'XX', integer(now + TRY_AGAIN_MS), session)
+  return {'PROBATION'}
+end
 
 -- A session keeps the agents config of its first run until it is closed or its plugins idle out.
 call('HSETNX', session_key(session, 'meta'), 'config_version', config_version)
@@ -26,8 +64,9 @@ local pinned = call('HGET', session_key(session, 'meta'), 'config_version')
 call('EXPIRE', session_key(session, 'meta'), SESSION_SECONDS)
 local attempt = integer(tonumber(run.attempt) + 1)
 call('HSET', run_key(id), 'state', 'running', 'attempt', attempt, 'nonce', nonce, 'owner', owner, 'fence', fence,
-  'config_version', pinned, 'started_ms', integer(now))
+  'config_version', pinned, 'started_ms', integer(now), 'deadline', '', 'overdue', '0')
 call('HSET', LIVE, session, id)
 call('ZREM', READY, session)
-call('DEL', prefix .. 'staged:' .. id)
-return {'OK', attempt, run.sequence, run.request, pinned, session}
+call('ZREM', DEADLINES, id)
+if kept > 0 then call('LTRIM', staged, 0, kept - 1) else call('DEL', staged) end
+return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps}

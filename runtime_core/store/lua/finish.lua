@@ -8,5 +8,6 @@ if run.state == 'finished' and run.attempt == attempt and run.fence == fence and
 if not owns(owner, fence, false) then return {'FENCED'} end
 if not is_current(run, attempt, fence) then return {'STALE'} end
 if tonumber(run.sequence) + 1 ~= tonumber(sequence) then return {'GAP', run.sequence} end
+call('HDEL', probation_key(worker_of(owner)), id)
 finish_run(id, status, result, terminal, hold == '1')
 return {'OK'}

@@ -1,8 +1,10 @@
--- run session digest request bell ids agent queued_payload partitions version
+-- run session digest request bell ids agent queued_payload partitions version session_limit partition_limit deadline_ms
 -- Accept a run: record, mailbox, first frame, and its doorbell if it is its session's head.
 -- → OK | KNOWN (same id, same request: the same run) | CONFLICT (same id, other request) | STORE version partitions
+--   | FULL session|partition waiting retry_after_ms
 local id, session, digest, request, bell, ids, agent = unpack(ARGV, 4, 10)
 local queued_payload, partitions, version = unpack(ARGV, 11, 13)
+local session_limit, partition_limit, deadline_ms = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
 local meta = call('HMGET', 'rl:meta', 'version', 'partitions')
 if not meta[1] then call('HSET', 'rl:meta', 'version', version, 'partitions', partitions)
 elseif meta[1] ~= version or meta[2] ~= partitions then return {'STORE', meta[1], meta[2]} end
@@ -11,9 +13,19 @@ local partition = string.match(queue, '(%d+)$')
 local known = call('GET', 'rl:id:' .. id)
 if known then return {known == partition .. ':' .. digest and 'KNOWN' or 'CONFLICT'} end
 
+-- One run more fits when one has ended: after about as long as a run takes here.
+local retry_after = integer(math.min(30000, math.max(100, tonumber(call('HGET', STATS, 'run_ms') or '1000'))))
+local waiting, pending = call('LLEN', mailbox_key(session)), tonumber(call('HGET', STATS, 'pending') or '0')
+if waiting >= session_limit then return {'FULL', 'session', waiting, retry_after} end
+if pending >= partition_limit then return {'FULL', 'partition', pending, retry_after} end
+
 call('SET', 'rl:id:' .. id, partition .. ':' .. digest)
 call('HSET', run_key(id), 'session', session, 'agent', agent, 'digest', digest, 'request', request, 'bell', bell,
   'ids', ids, 'state', 'queued', 'attempt', '0', 'sequence', '0', 'submitted_ms', integer(now))
+if deadline_ms > 0 then
+  call('HSET', run_key(id), 'deadline', integer(now + deadline_ms))
+  call('ZADD', DEADLINES, integer(now + deadline_ms), id)
+end
 append_log(id, {{1, script_frame(1, '0', 'run.queued', nil, ids, queued_payload)}})
 call('HINCRBY', STATS, 'submitted', 1)
 call('HINCRBY', STATS, 'pending', 1)

@@ -15,7 +15,7 @@ from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, AttemptStore, Refusal
-from runtime_core.store.leases import Lease, LeaseStore
+from runtime_core.store.leases import Lease, LeaseStore, Swept
 from runtime_core.store.log import RunLog
 from runtime_core.store.runs import RunStore
 from runtime_core.store.sessions import SessionStore
@@ -39,21 +39,27 @@ class Store:
         request = RunRequest(agent_id="a", session_id=session_id, input_text="hi", run_id=run_id, **fields)
         return (await self.runs.submit(request)).run
 
-    async def own(self, worker: str = "w1", observed: str = "") -> Lease:
+    async def own(self, worker: str = "w1") -> Lease:
         owner = f"{worker}#{next(self._nonces)}"
-        lease = await self.leases.acquire(PARTITION, owner, observed_owner=observed)
+        lease = await self.leases.acquire(PARTITION, owner)
         assert lease is not None
         return lease
 
     async def take_over(self, lease: Lease, worker: str) -> Lease:
-        """The lease expires and another worker takes the partition."""
+        """The lease expires while Redis answers, and another worker takes the partition."""
         await self.expire(lease)
-        return await self.own(worker, observed=lease.owner)
+        await self.steady()
+        return await self.own(worker)
+
+    async def steady(self) -> None:
+        """Redis has answered the fleet for long."""
+        seconds, _ = await self.redis.time()
+        await self.redis.hset(keys.PULSE, mapping={"since": 0, "last": seconds * 1000})
 
     async def expire(self, lease: Lease) -> None:
         await self.redis.hset(keys.lease(lease.partition), "expires", "1")
 
-    async def sweep(self, lease: Lease, in_hand: int = 0) -> list[tuple[ScopedRunId, int]]:
+    async def sweep(self, lease: Lease, in_hand: int = 0) -> Swept:
         (swept,) = await self.leases.sweep({lease: in_hand})
         if isinstance(swept, RunlaneError):
             raise swept

@@ -15,8 +15,9 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Refusal, RefusalReason
 from runtime_core.store.connection import connect_sync
-from runtime_core.store.leases import Lease, LeaseStore, renew
+from runtime_core.store.leases import Lease, LeaseStore, Swept, renew
 from runtime_core.store.sessions import message_entry
+from runtime_core.store.timing import LEASE_TTL_MS
 from tests.integration.store.conftest import PARTITION, Store, frame
 
 R1 = ScopedRunId("r1")
@@ -24,23 +25,59 @@ R1 = ScopedRunId("r1")
 
 async def test_a_held_partition_is_not_taken_and_a_repeat_changes_nothing(store: Store) -> None:
     lease = await store.own("w1")
-    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner=lease.owner) is None
-    assert await store.leases.acquire(PARTITION, lease.owner, observed_owner="") == lease
+    assert await store.leases.acquire(PARTITION, "w2#x") is None
+    assert await store.leases.acquire(PARTITION, lease.owner) == lease
 
 
 async def test_a_repeated_acquisition_extends_the_lease_that_it_got(store: Store) -> None:
     lease = await store.own("w1")
     await store.expire(lease)
-    assert await store.leases.acquire(PARTITION, lease.owner, observed_owner="") == lease
+    assert await store.leases.acquire(PARTITION, lease.owner) == lease
     view = await store.leases.observe(1)
     assert view.leases[PARTITION].expires_ms > view.now_ms
 
 
-async def test_an_expired_lease_goes_only_to_one_who_observed_its_holder(store: Store) -> None:
+async def pulse(store: Store, *, since_ago_ms: int, last_ago_ms: int) -> None:
+    """Heartbeats came without a gap from then to then, as counted back from now."""
+    seconds, micros = await store.redis.time()
+    now = seconds * 1000 + micros // 1000
+    await store.redis.hset(keys.PULSE, mapping={"since": now - since_ago_ms, "last": now - last_ago_ms})
+
+
+async def test_an_expired_lease_is_taken_only_if_redis_answered_for_a_ttl(store: Store) -> None:
     lease = await store.own("w1")
     await store.expire(lease)
-    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner="w9#other") is None
-    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner=lease.owner) is not None
+    assert await store.leases.acquire(PARTITION, "w2#x") is None  # nobody knows whether Redis was there
+    await pulse(store, since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
+    assert await store.leases.acquire(PARTITION, "w2#x") is None  # it was back for less than a TTL
+    await pulse(store, since_ago_ms=60_000, last_ago_ms=3_000)
+    assert await store.leases.acquire(PARTITION, "w2#x") is None  # it was away just now
+    await pulse(store, since_ago_ms=60_000, last_ago_ms=-3_000)
+    assert await store.leases.acquire(PARTITION, "w2#x") is None  # its clock went back
+    await pulse(store, since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
+    assert await store.leases.acquire(PARTITION, "w2#x") is not None
+
+
+async def test_an_expired_lease_is_not_taken_before_it_stood_still_for_a_ttl(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.steady()
+    assert await store.leases.acquire(PARTITION, "w2#x") is None
+    seconds, _ = await store.redis.time()
+    await store.redis.hset(keys.lease(PARTITION), "expires", seconds * 1000 + 500)
+    assert await store.leases.acquire(PARTITION, "w2#x") is None
+    await store.redis.hset(keys.lease(PARTITION), "expires", seconds * 1000 - 1)
+    assert await store.leases.acquire(PARTITION, "w2#x") is not None
+    assert lease.owner
+
+
+async def test_heartbeats_keep_the_pulse_and_a_gap_starts_it_anew(store: Store) -> None:
+    await store.leases.heartbeat("w1", {}, accepting=True)
+    first = await store.leases.observe(1)
+    await store.leases.heartbeat("w2", {}, accepting=True)
+    assert (await store.leases.observe(1)).steady_since_ms == first.steady_since_ms
+    await pulse(store, since_ago_ms=60_000, last_ago_ms=2_500)
+    await store.leases.heartbeat("w1", {}, accepting=True)
+    assert (await store.leases.observe(1)).steady_since_ms >= first.steady_since_ms
 
 
 async def test_fences_grow_with_each_acquisition(store: Store) -> None:
@@ -55,8 +92,8 @@ async def test_fences_grow_with_each_acquisition(store: Store) -> None:
 async def test_a_reserved_partition_waits_for_its_member(store: Store) -> None:
     lease = await store.own("w1")
     await store.leases.release(lease, reserved_for="w2")
-    assert await store.leases.acquire(PARTITION, "w3#x", observed_owner="") is None
-    assert await store.leases.acquire(PARTITION, "w2#x", observed_owner="") is not None
+    assert await store.leases.acquire(PARTITION, "w3#x") is None
+    assert await store.leases.acquire(PARTITION, "w2#x") is not None
 
 
 async def test_a_takeover_requeues_what_ran_and_rings_every_head_once_oldest_first(store: Store) -> None:
@@ -75,7 +112,7 @@ async def test_a_takeover_requeues_what_ran_and_rings_every_head_once_oldest_fir
 
 
 async def test_a_takeover_from_a_worker_that_still_beats_is_no_crash(store: Store) -> None:
-    await store.leases.heartbeat("w1", {"pid": "1"})
+    await store.leases.heartbeat("w1", {"pid": "1"}, accepting=True)
     lease = await store.own("w1")
     await store.submit("r1")
     await store.admitted(lease, "r1")
@@ -100,7 +137,7 @@ async def test_a_handover_counts_nothing_against_a_run(store: Store) -> None:
 async def test_a_run_that_is_interrupted_for_the_fifth_time_becomes_a_dead_letter(store: Store) -> None:
     await store.submit("r1")
     await store.submit("r2")
-    await store.leases.heartbeat("w1", {})
+    await store.leases.heartbeat("w1", {}, accepting=False)
     lease = await store.own("w1")
     for _ in range(5):
         await store.admitted(lease, "r1")
@@ -226,15 +263,15 @@ async def test_an_expired_lease_repairs_nothing(store: Store) -> None:
 async def test_a_run_that_kills_its_workers_becomes_a_dead_letter_with_its_history(store: Store) -> None:
     await store.submit("r1")
     lease = await store.own("w0")
-    for number in range(1, 9):
+    for number in range(1, 6):
         await store.admitted(lease, "r1")
         lease = await store.take_over(lease, f"w{number}")
 
     record = await store.runs.get(R1)
-    assert (record.status, record.crashes) == (StopReason.DEAD_LETTER, 8)
+    assert (record.status, record.crashes, record.charges) == (StopReason.DEAD_LETTER, 5, 3)
     assert await store.redis.xlen("rl:{p0000}:dead") == 1
     history = [json.loads(entry) for entry in await store.redis.lrange("rl:{p0000}:crashes:r1", 0, -1)]
-    assert [entry["worker"] for entry in history] == [f"w{number}" for number in range(8)]
+    assert [entry["worker"] for entry in history] == [f"w{number}" for number in range(5)]
 
 
 async def test_the_history_of_a_run_is_bounded(store: Store) -> None:
@@ -301,7 +338,7 @@ async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: S
     await store.submit("r1")
     await store.admitted(lease, "r1")
 
-    assert await store.sweep(lease, in_hand=0) == [("r1", 1)]
+    assert await store.sweep(lease, in_hand=0) == Swept(running=[("r1", 1)], cascades=[])
     assert await store.attempts.repair(lease, R1, 7) is False
     assert await store.attempts.repair(lease, R1, 1) is True
     assert (await store.runs.get(R1)).interruptions == 1
@@ -312,7 +349,7 @@ async def test_a_partition_with_broken_keys_does_not_keep_the_others_from_their_
     redis: Redis, redis_url: str
 ) -> None:
     leases = LeaseStore(redis)
-    held = [await leases.acquire(partition, "w1#x", observed_owner="") for partition in range(2)]
+    held = [await leases.acquire(partition, "w1#x") for partition in range(2)]
     broken, sound = (lease for lease in held if lease is not None)
     for name in ("live", "cancels"):
         await redis.set(f"rl:{{p0000}}:{name}", "not what it should be")
@@ -322,19 +359,21 @@ async def test_a_partition_with_broken_keys_does_not_keep_the_others_from_their_
     renewed = await asyncio.to_thread(renew, client, [broken, sound])
     client.close()
 
-    for error, answer in (swept, renewed):
+    assert (swept[1], renewed[1]) == (Swept(running=[], cascades=[]), [])
+    for error in (swept[0], renewed[0]):
         assert isinstance(error, RunlaneError)
         assert "partition 0 failed" in str(error)
         assert "WRONGTYPE" in str(error)
-        assert answer == []
 
 
-async def test_members_are_those_that_beat(store: Store) -> None:
-    await store.leases.heartbeat("w1", {"pid": "7"})
-    await store.leases.heartbeat("w2", {"pid": "8"})
-    await store.redis.zadd(keys.WORKERS, {"w2": 1, "long-gone": 1})
-    assert list((await store.leases.observe(1)).members) == ["w1"]
-    await store.leases.heartbeat("w1", {"pid": "7"})
-    assert await store.redis.zscore(keys.WORKERS, "long-gone") is None
+async def test_members_are_those_that_beat_and_accept(store: Store) -> None:
+    for worker in ("w1", "w2", "w3"):
+        await store.leases.heartbeat(worker, {"pid": "7"}, accepting=True)
+    await store.redis.zadd(keys.MEMBERS, {"w2": 1, "long-gone": 1})
+    await store.leases.heartbeat("w3", {"pid": "7"}, accepting=False)
+    assert (await store.leases.observe(1)).members == {"w1"}
+    assert await store.redis.zscore(keys.WORKERS, "w3") is not None
+    await store.leases.heartbeat("w1", {"pid": "7"}, accepting=True)
+    assert await store.redis.zscore(keys.MEMBERS, "long-gone") is None
     await store.leases.leave("w1")
     assert not (await store.leases.observe(1)).members

@@ -1,0 +1,10 @@
+-- owner fence run attempt step delta
+-- Write a durable step: its delta, and how many session writes were staged by then. A step already written keeps what
+-- it holds.
+-- → OK cancel(1|0) | FENCED | STALE
+local owner, fence, id, attempt, step, delta = unpack(ARGV, 4, 9)
+if not owns(owner, fence, false) then return {'FENCED'} end
+local run = record(id, 'state', 'attempt', 'fence', 'cancel')
+if not is_current(run, attempt, fence) then return {'STALE'} end
+call('HSETNX', steps_key(id), step, call('LLEN', prefix .. 'staged:' .. id) .. ':' .. delta)
+return {'OK', run.cancel == '1' and '1' or '0'}

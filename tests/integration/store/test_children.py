@@ -1,0 +1,77 @@
+"""Child runs: known before they exist, cancelled with their parent."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime_core.contracts.run import RunState, StopReason
+from runtime_core.errors import RunConflict
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.runs import CancelOutcome
+from tests.integration.store.conftest import PARTITION, Store
+
+PARENT = ScopedRunId("parent")
+CASCADES = f"{keys.prefix(PARTITION)}cascades"
+
+
+async def status(store: Store, run: str) -> StopReason | None:
+    return (await store.runs.get(ScopedRunId(run))).status
+
+
+async def test_a_cancel_reaches_children_and_theirs(store: Store) -> None:
+    lease = await store.own()
+    await store.submit(PARENT, "p")
+    await store.admitted(lease, PARENT)
+    await store.submit("child", "c", parent_run_id="parent")
+    await store.submit("grandchild", "g", parent_run_id="child")
+    await store.admitted(lease, "child")
+
+    assert await store.runs.cancel(PARENT) is CancelOutcome.CANCELLING
+
+    assert (await store.runs.get(ScopedRunId("child"))).cancel_requested
+    assert await status(store, "grandchild") is StopReason.CANCELLED
+    assert not await store.redis.exists(CASCADES)
+
+
+async def test_a_cancelled_parent_takes_no_children(store: Store) -> None:
+    lease = await store.own()
+    await store.submit(PARENT, "p")
+    await store.admitted(lease, PARENT)
+    await store.runs.cancel(PARENT)
+    with pytest.raises(RunConflict, match="takes no children"):
+        await store.submit("child", "c", parent_run_id="parent")
+    await store.take_over(lease, "w2")  # finishes the parent as cancelled
+    with pytest.raises(RunConflict, match="takes no children"):
+        await store.submit("child", "c", parent_run_id="parent")
+
+
+async def test_what_a_dead_caller_left_undone_is_told_to_the_owner_and_done_by_a_repeat(store: Store) -> None:
+    lease = await store.own()
+    await store.submit(PARENT, "p")
+    parent = await store.admitted(lease, PARENT)
+    await store.submit("child", "c", parent_run_id="parent")
+    await store.redis.sadd(f"{keys.prefix(PARTITION)}children:parent", "announced, never submitted")
+    await store.redis.hset(keys.run(PARTITION, PARENT), "cancel", 1)
+    await store.redis.sadd(CASCADES, PARENT)
+    await store.finish(parent, 2, StopReason.CANCELLED)
+
+    assert (await store.sweep(lease)).cascades == [PARENT]
+    assert await store.runs.cancel(PARENT) is CancelOutcome.FINISHED
+    assert await status(store, "child") is StopReason.CANCELLED
+    assert (await store.sweep(lease)).cascades == []
+
+
+async def test_the_id_of_a_run_outside_of_the_fleet_is_a_label(store: Store) -> None:
+    await store.submit("child", "c", parent_run_id="elsewhere")
+    assert (await store.runs.get(ScopedRunId("child"))).state is RunState.QUEUED
+
+
+async def test_children_end_alone_when_their_parent_completes(store: Store) -> None:
+    lease = await store.own()
+    await store.submit(PARENT, "p")
+    parent = await store.admitted(lease, PARENT)
+    await store.submit("child", "c", parent_run_id="parent")
+    await store.finish(parent, 2)
+    assert await store.runs.cancel(PARENT) is CancelOutcome.FINISHED
+    assert await status(store, "child") is None

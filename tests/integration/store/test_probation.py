@@ -1,0 +1,145 @@
+"""Runs that may be killing their workers: suspected, watched, given up on, without blame for those beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime_core.contracts.run import RunState, StopReason
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.attempts import Admission, Refusal, RefusalReason
+from runtime_core.store.leases import Lease
+from tests.integration.store.conftest import PARTITION, Store
+
+POISON, INNOCENT, OTHER = ScopedRunId("poison"), ScopedRunId("innocent"), ScopedRunId("other")
+
+
+async def put(store: Store, run: str, **fields: Any) -> None:
+    await store.redis.hset(keys.run(PARTITION, ScopedRunId(run)), mapping=fields)
+
+
+async def suspects(store: Store, *runs: str, crashes: int = 2, charges: int = 0) -> None:
+    """Queued runs, each in a session of its own, that crashed before."""
+    for run in runs:
+        await store.submit(run, run)
+        await put(store, run, crashes=crashes, charges=charges)
+
+
+async def refused(store: Store, lease: Lease, run: str) -> RefusalReason:
+    answer = await store.admit(lease, run)
+    assert isinstance(answer, Refusal), answer
+    return answer.reason
+
+
+async def test_a_run_is_in_probation_from_its_third_attempt_on(store: Store) -> None:
+    await store.submit(POISON)
+    lease = await store.own("w0")
+    for number in (1, 2):
+        await store.admitted(lease, POISON)
+        assert not await store.redis.exists(keys.probation(lease.owner.partition("#")[0]))
+        lease = await store.take_over(lease, f"w{number}")
+    await store.admitted(lease, POISON)
+    assert await store.redis.hkeys(keys.probation("w2")) == [POISON]
+    assert 0 < await store.redis.ttl(keys.probation("w2")) <= 60
+
+
+async def test_a_crash_is_charged_to_those_in_probation_alone_over_all_partitions(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, POISON)
+    await store.submit(INNOCENT, "s2")
+    await store.admitted(lease, POISON)
+    await store.admitted(lease, INNOCENT)
+    elsewhere = await store.leases.acquire(1, "w1#elsewhere")
+    assert elsewhere is not None
+
+    await store.take_over(lease, "w2")
+
+    poison, innocent = await store.runs.get(POISON), await store.runs.get(INNOCENT)
+    assert (poison.crashes, poison.charges, poison.spared) == (3, 1, 0)
+    assert (innocent.crashes, innocent.charges, innocent.spared) == (0, 0, 1)
+    assert innocent.state is RunState.QUEUED
+    # The takeover of the worker's other partitions is to come: they must know, too.
+    assert await store.redis.hkeys(keys.probation("w1")) == [POISON]
+
+
+async def test_the_last_charge_leaves_the_suspicion_for_the_other_partitions(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, POISON, crashes=4, charges=2)
+    await store.admitted(lease, POISON)
+    await store.take_over(lease, "w2")
+    assert (await store.runs.get(POISON)).status is StopReason.DEAD_LETTER
+    assert await store.redis.hkeys(keys.probation("w1")) == [POISON]
+
+
+async def test_without_probation_every_run_of_a_dead_worker_counts_a_crash(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit(INNOCENT, "s1")
+    await store.submit(OTHER, "s2")
+    for run in (INNOCENT, OTHER):
+        await store.admitted(lease, run)
+    await store.take_over(lease, "w2")
+    assert [(await store.runs.get(run)).crashes for run in (INNOCENT, OTHER)] == [1, 1]
+
+
+async def test_uncharged_suspects_execute_together_and_a_charged_one_alone(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, "a", "b")
+    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await store.submit(INNOCENT, "s")
+    for run in ("a", "b", INNOCENT):
+        await store.admitted(lease, run)
+    assert await refused(store, lease, "charged") is RefusalReason.PROBATION
+    for run in ("a", "b"):
+        await store.attempts.repair(lease, ScopedRunId(run), 1)  # leaves probation
+    await store.admitted(lease, "charged")
+    assert await refused(store, lease, "charged-too") is RefusalReason.PROBATION
+    assert await refused(store, lease, "a") is RefusalReason.PROBATION
+
+
+async def test_a_charged_run_shares_its_worker_after_ten_seconds(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await store.admitted(lease, "charged")
+    seconds, _ = await store.redis.time()
+    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 11) * 1000}:1")
+    await store.admitted(lease, "charged-too")
+
+
+async def test_a_run_that_waits_for_its_turn_in_probation_is_rung_again_soon(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await store.admitted(lease, "charged")
+    for _ in range(3):
+        assert await refused(store, lease, "charged-too") is RefusalReason.PROBATION
+        seconds, micros = await store.redis.time()
+        due = await store.redis.zscore(f"{keys.prefix(PARTITION)}ready", "default/charged-too")
+        assert 0 < due - (seconds * 1000 + micros / 1000) <= 500
+
+
+async def test_probation_ends_with_the_attempt(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, "a", "b", "c")
+    finished, handed_over, interrupted = [await store.admitted(lease, run) for run in ("a", "b", "c")]
+    assert isinstance(finished, Admission)
+    await store.finish(finished, 2)
+    assert set(await store.redis.hkeys(keys.probation("w1"))) == {"b", "c"}
+    await store.attempts.repair(lease, interrupted.run, interrupted.attempt)
+    assert await store.redis.hkeys(keys.probation("w1")) == ["b"]
+    await store.leases.release(lease)
+    assert await store.redis.hkeys(keys.probation("w1")) == []
+    assert (await store.runs.get(handed_over.run)).charges == 0
+
+
+async def test_eight_crashes_end_a_run_that_was_never_charged(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, POISON, crashes=7)
+    await store.admitted(lease, POISON)
+    await store.redis.hset(keys.probation("w1"), "someone else", "1:0")
+    await store.redis.hdel(keys.probation("w1"), POISON)
+    lease = await store.take_over(lease, "w2")
+    assert (await store.runs.get(POISON)).state is RunState.QUEUED  # spared
+    await store.admitted(lease, POISON)
+    await store.redis.delete(keys.probation("w2"))
+    await store.take_over(lease, "w3")
+    record = await store.runs.get(POISON)
+    assert (record.status, record.crashes) == (StopReason.DEAD_LETTER, 8)
