@@ -65,8 +65,8 @@ class Refusal:
 class AttemptStore:
     """1. ``admit`` starts at most one attempt per run and fence, only for a mailbox's head, only under a valid lease.
 
-    2. ``append``, ``stage``, ``step`` and ``finish`` change nothing unless the attempt is the one that executes now, under this
-       lease; otherwise they raise LeaseLost.
+    2. ``append``, ``stage``, ``step`` and ``finish`` change nothing unless the attempt is the one that executes now,
+       under this lease; otherwise they raise LeaseLost.
     3. Each may be repeated with the same arguments after a lost reply.
     """
 

@@ -11,7 +11,7 @@ RENEW_INTERVAL = 1.0
 SAFETY_MARGIN = 1.0
 #: A released partition waits this long for the member it is reserved for.
 RESERVATION_MS = 3_000
-#: A heartbeat is good for this long. Suspicion only moves quotas; ownership waits for the lease.
+#: A heartbeat is good for this long, ms. Suspicion only moves quotas; ownership waits for the lease.
 WORKER_TTL_MS = 3_000
 #: Seconds between two looks at the fleet, each with a heartbeat; < WORKER_TTL / 2. A worker is killed → its lease
 #: expires → that was seen for a whole TTL → acquired: two of these must fit into the 2 s promised on top of the TTL.
@@ -20,3 +20,8 @@ LOOK_INTERVAL = 0.5
 SWEEP_INTERVAL = 1.0
 #: Seconds that a starting worker only heartbeats, so that a fleet that starts together divides the partitions once.
 SETTLE_SECONDS = 2.0
+#: A partition that could have been taken for this long is taken by a worker that has its quota, too. A killed worker's
+#: runs start elsewhere within LEASE_TTL + this + 2 × LOOK_INTERVAL, even if those whose turn it was die meanwhile.
+ORPHAN_MS = 1_000
+#: The same for partitions that nobody ever owned, from the first heartbeat of the fleet on; > SETTLE_SECONDS.
+UNOWNED_MS = 4_000

@@ -14,7 +14,8 @@ end
 if holder ~= '' then
   local renewed = tonumber(lease[3]) - ttl
   if now - math.max(renewed, pulse_since()) < ttl then return {'HELD', holder} end
-elseif (lease[4] or '') ~= '' and lease[4] ~= worker_of(owner) and tonumber(lease[5]) > now then
+elseif (lease[4] or '') ~= '' and lease[4] ~= worker_of(owner) and tonumber(lease[5]) > now
+  and tonumber(call('ZSCORE', 'rl:members', lease[4]) or '0') > now then
   return {'RESERVED', lease[4]}
 end
 -- Never less than the clock: should Redis come back with an older lease, the next fence is still a new one.
