@@ -65,7 +65,7 @@ class ProcessStep(bootsteps.StartStopStep):
         if not process.opened:
             return
         try:
-            drained = process.pool.submit(process.drain.run(grace))
+            drained = process.pool.submit(process.drain(grace))
             deadline = boot_seconds() + grace + _LAST_DRAIN
             while not drained.done() and boot_seconds() < deadline:
                 process.pool.serve_hub_calls(timeout=0.1)

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery.worker import state
 
+from runtime_core.clock import boot_seconds
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
@@ -21,6 +22,7 @@ from runtime_core.store.connection import RETRYABLE
 from workers.execution.attempts import Attempt, AttemptTable
 from workers.partitions.ownership import Ownership
 from workers.pool.asyncio_pool import TaskPool
+from workers.pool.hub_queue import ConsumerRestart
 from workers.transport import doorbell_queue
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ class DoorbellQueues:
         self._pool = pool
         self._joined: set[int] = set()
         self._consumer: Any = None
+        self._channel: Any = None
+        #: ``boot_seconds()`` when the consumer last had a reason not to poll.
+        self._excused = boot_seconds()
         self._cut_due = False
 
     def join(self, partition: int) -> None:
@@ -47,14 +52,33 @@ class DoorbellQueues:
     def attach(self, consumer: Any) -> None:
         """The consumer is up. Hub thread."""
         self._consumer = consumer
-        channel = consumer.task_consumer.channel
+        self._channel = channel = consumer.task_consumer.channel
+        self._excused = boot_seconds()
         channel.free_slots = lambda: self._pool.num_processes - len(state.reserved_requests)
         for partition in sorted(self._joined):
             self._add(partition)
         self._cut_soon()
 
     def detach(self) -> None:
-        self._consumer = None
+        self._consumer = self._channel = None
+
+    def silent_for(self) -> float:
+        """Seconds for which the consumer should have polled and has not; 0 while it has no queue or no free slot. Any
+        thread.
+        """
+        now, channel = boot_seconds(), self._channel
+        if not self._joined or (channel is not None and not channel.qos.can_consume()):
+            self._excused = now
+            return 0.0
+        last_poll = channel.last_poll if channel is not None else None
+        return now - max(self._excused, last_poll or 0.0)
+
+    def restart(self) -> None:
+        """Have Celery consume over a new connection. Any thread."""
+        self._pool.call_on_hub(self._restart)
+
+    def _restart(self) -> None:
+        raise ConsumerRestart("the consumer is silent")
 
     def _join(self, partition: int) -> None:
         self._joined.add(partition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -10,18 +11,17 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 from uuid import uuid4
 
-from runtime_core.clock import boot_seconds
 from runtime_core.config.loader import load_config
 from runtime_core.config.schema import AppConfig
 from runtime_core.config.settings import Settings
-from runtime_core.errors import ConfigError
+from runtime_core.errors import ConfigError, RunNotFound
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.partitioning import partition_of
 from runtime_core.plugins.builtin.session.redis import RedisSession
 from runtime_core.redaction import redacted_url
 from runtime_core.store.attempts import AttemptStore
-from runtime_core.store.connection import RETRYABLE, connect
+from runtime_core.store.connection import RETRYABLE, connect, connect_sync
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.runs import RunStore
@@ -30,18 +30,17 @@ from workers.control.drain import Drain
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
+from workers.liveness import Liveness
 from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
-from workers.partitions.renewal import Renewal
+from workers.partitions.rebalancer import Rebalancer
+from workers.partitions.renewal import RENEWAL_TIMEOUT, Renewal
 from workers.pool.asyncio_pool import TaskPool
 
 logger = logging.getLogger(__name__)
 
 #: The version of the agents file that RUNLANE_CONFIG names.
 FILE_CONFIG_VERSION = 1
-#: Seconds after which a silent event loop or hub counts as hung, and leases are renewed no more.
-_HUNG_AFTER = 3.0
-_BEAT = 0.5
 #: Seconds between two tries to reach Redis at start.
 _STORE_RETRY = 1.0
 #: Seconds that background tasks get to end.
@@ -67,7 +66,7 @@ class WorkerProcess:
         self.config_version = FILE_CONFIG_VERSION
         self.drain_grace = settings.drain_grace_s
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop_beat = self._hub_beat = boot_seconds()
+        self._cascading: set[ScopedRunId] = set()
         self._closed = False
         self.opened = False
 
@@ -78,7 +77,12 @@ class WorkerProcess:
         """
         settings = self._settings
         partitions = await self._open_store()
-        self.runs = RunStore(self._redis, partitions)
+        self.runs = RunStore(
+            self._redis,
+            partitions,
+            session_limit=settings.session_queue_limit,
+            partition_limit=settings.partition_queue_limit,
+        )
         self._sessions = RedisSession({"redis_url": settings.redis_url})
         self.runtime = Runtime(
             _agents_config(settings),
@@ -92,6 +96,7 @@ class WorkerProcess:
             logger.error("%s", problem)  # its agent's runs fail with it, the other agents work
         self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
         self._partitions = partitions
+        self._liveness = liveness = Liveness(self.queues, self.pool.call_on_hub)
         self.keeper = PartitionKeeper(
             worker=self.worker,
             partitions=partitions,
@@ -100,23 +105,26 @@ class WorkerProcess:
             table=self.table,
             consumption=self.queues,
             info=self._info,
-            alive=self._alive,
+            works=liveness.works,
             expect_workers=settings.expect_workers,
             on_left=self._evict,
             on_swept=self.runtime.plugin_cache.evict_idle,
+            on_cascade=self._cascade,
         )
-        self.drain = Drain(self.keeper, self.table, self.queues)
+        rebalancer = Rebalancer(self.keeper, self.table, worker=self.worker, grace=settings.handover_grace_s)
+        self._drain = Drain(self.keeper, rebalancer, self.table, worker=self.worker)
         loop = asyncio.get_running_loop()
         self._renewal = Renewal(
-            settings.redis_url,
+            connect_sync(settings.redis_url, timeout=RENEWAL_TIMEOUT),
             lambda: list(self.keeper.held.values()),
-            alive=self._alive,
+            problem=liveness.problem,
+            on_tick=liveness.watch_loop,
             on_lost=lambda ownership: loop.call_soon_threadsafe(self.keeper.lose, ownership),
             on_cancel=lambda run: loop.call_soon_threadsafe(self.cancel_here, run),
         )
         self._renewal.start()
         listening = listen(self._redis, on_cancel=self.cancel_here, on_released=self.keeper.look_now)
-        for work in (self.keeper.run(), self._beat(), listening):
+        for work in (self.keeper.run(rebalancer.consider), liveness.beat(), listening):
             self._background(work)
         self.opened = True
 
@@ -129,6 +137,11 @@ class WorkerProcess:
                 url = redacted_url(self._settings.redis_url)
                 logger.error("Redis at %s does not answer, trying again: %s", url, error)
                 await asyncio.sleep(_STORE_RETRY)
+
+    async def drain(self, grace: float) -> None:
+        """Give every partition up; see Drain."""
+        self._liveness.draining = True
+        await self._drain.run(grace)
 
     async def close(self) -> None:
         """Stop keeping partitions, close the runtime. Partitions still held expire."""
@@ -156,19 +169,6 @@ class WorkerProcess:
         if attempt is not None:
             attempt.stop(StopCause.CANCEL)
 
-    def _alive(self) -> bool:
-        """Whether the event loop and Celery's hub both turn; a process in which they do not must lose its leases."""
-        return boot_seconds() - min(self._loop_beat, self._hub_beat) < _HUNG_AFTER
-
-    async def _beat(self) -> None:
-        while True:
-            self._loop_beat = boot_seconds()
-            self.pool.call_on_hub(self._note_hub)
-            await asyncio.sleep(_BEAT)
-
-    def _note_hub(self) -> None:
-        self._hub_beat = boot_seconds()
-
     def _info(self) -> Mapping[str, str]:
         return {
             "node": self._node_name,
@@ -184,6 +184,21 @@ class WorkerProcess:
             return partition_of(session, self._partitions) == partition
 
         self._background(self.runtime.evict_sessions(leaves))
+
+    def _cascade(self, run: ScopedRunId) -> None:
+        """Children of a cancelled run are not all cancelled: whoever cancelled it died, or is about to do that."""
+        if run not in self._cascading:
+            self._cascading.add(run)
+            self._background(self._cancel_children(run))
+
+    async def _cancel_children(self, run: ScopedRunId) -> None:
+        try:
+            with contextlib.suppress(RunNotFound):
+                await self.runs.cancel(run)
+        except RETRYABLE as error:  # the next sweep finds it again
+            logger.warning("the children of run %s could not be cancelled, trying again: %s", run, error)
+        finally:
+            self._cascading.discard(run)
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -30,7 +30,7 @@ class AttemptByHand:
         """Own the run's partition and have its doorbell admitted."""
         scoped = ScopedRunId(run)
         partition = await RunStore(redis, partitions).locate(scoped)
-        lease = await LeaseStore(redis).acquire(partition, f"by-hand#{uuid.uuid4().hex}", observed_owner="")
+        lease = await LeaseStore(redis).acquire(partition, f"by-hand#{uuid.uuid4().hex}")
         assert lease is not None, "the partition has an owner already: use another session"
         admission = await AttemptStore(redis).admit(lease, scoped, nonce="1", config_version=1)
         assert isinstance(admission, Admission), admission

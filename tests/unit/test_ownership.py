@@ -1,9 +1,8 @@
-"""The decisions behind ownership, without I/O: who takes what, when a lease is trusted, how long it stood still."""
+"""The decisions behind ownership, without I/O: when a lease is trusted, and the times of the protocol."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from runtime_core.clock import boot_seconds
 from runtime_core.errors import LeaseLost
 from runtime_core.ids import session_key
 from runtime_core.partitioning import partition_of
-from runtime_core.store.leases import FleetView, Lease, LeaseView
+from runtime_core.store.leases import Lease
 from runtime_core.store.timing import (
     LEASE_TTL_MS,
     LOOK_INTERVAL,
@@ -21,68 +20,7 @@ from runtime_core.store.timing import (
     SAFETY_MARGIN,
     WORKER_TTL_MS,
 )
-from workers.partitions.assignor import may_take, quota, wanted
-from workers.partitions.observation import LeaseObservation
 from workers.partitions.ownership import Ownership, valid_until
-
-NOW = 1_000_000
-FREE = LeaseView(partition=0, owner="", fence="1", expires_ms=0, reserved_for="", reserved_until_ms=0)
-
-
-def fleet(owners: list[str], members: list[str]) -> FleetView:
-    leases = [replace(FREE, partition=number, owner=owner, expires_ms=NOW + 1) for number, owner in enumerate(owners)]
-    return FleetView(now_ms=NOW, members=dict.fromkeys(members, NOW + 1), leases=leases)
-
-
-@given(partitions=st.integers(1, 1024), members=st.integers(1, 200))
-def test_quotas_of_all_members_cover_every_partition(partitions: int, members: int) -> None:
-    assert quota(partitions, members) * members >= partitions
-    assert (quota(partitions, members) - 1) * members < partitions
-
-
-@given(partitions=st.integers(1, 64), members=st.integers(1, 10), held=st.integers(0, 64))
-def test_a_worker_takes_free_partitions_up_to_its_quota_and_none_of_others(
-    partitions: int, members: int, held: int
-) -> None:
-    names = [f"w{number}" for number in range(members)]
-    owners = ["w0#a" if number < held else "" for number in range(partitions)]
-    mine = [number for number in range(partitions) if number < held]
-
-    taken = wanted(fleet(owners, names), "w0", held=mine, unanswered=(), unchanged_for_ttl=())
-
-    assert all(lease.owner == "" for lease in taken)
-    assert len(taken) == max(0, min(quota(partitions, members) - len(mine), partitions - len(mine)))
-
-
-def test_an_expired_lease_is_taken_only_after_it_stood_still_for_a_ttl() -> None:
-    expired = replace(FREE, owner="w9#x", expires_ms=NOW)
-    assert not may_take(expired, "w1", NOW, unchanged_for_ttl=False)
-    assert may_take(expired, "w1", NOW, unchanged_for_ttl=True)
-    assert not may_take(replace(expired, expires_ms=NOW + 1), "w1", NOW, unchanged_for_ttl=True)
-
-
-def test_a_reserved_partition_is_left_to_its_member_until_the_reservation_ends() -> None:
-    reserved = replace(FREE, reserved_for="w2", reserved_until_ms=NOW + 1)
-    assert not may_take(reserved, "w1", NOW, unchanged_for_ttl=False)
-    assert may_take(reserved, "w2", NOW, unchanged_for_ttl=False)
-    assert may_take(reserved, "w1", NOW + 1, unchanged_for_ttl=False)
-
-
-def test_a_lease_stands_still_only_while_redis_answers_and_nobody_renews() -> None:
-    ttl = LEASE_TTL_MS / 1000
-    observation = LeaseObservation()
-    observation.note(fleet(["w9#x", "w9#x"], []), now=0.0)
-    renewed = fleet(["w9#x", "w9#x"], [])
-    renewed = replace(renewed, leases=[renewed.leases[0], replace(renewed.leases[1], expires_ms=NOW + 5)])
-    observation.note(renewed, now=ttl / 2)
-
-    assert observation.unchanged_for_ttl(ttl - 0.01) == frozenset()
-    assert observation.unchanged_for_ttl(ttl) == {0}
-    assert observation.unchanged_for_ttl(ttl * 1.5) == {0, 1}
-
-    observation.forget()  # Redis did not answer
-    observation.note(renewed, now=ttl * 2)
-    assert observation.unchanged_for_ttl(ttl * 2.9) == frozenset()
 
 
 def test_a_lease_is_trusted_for_less_than_redis_keeps_it() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from runtime_core.clock import boot_seconds
 from workers.execution.attempts import AttemptTable, StopCause
-from workers.partitions.keeper import Consumption, PartitionKeeper
+from workers.partitions.assignor import heirs
+from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
+from workers.partitions.rebalancer import Rebalancer
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +25,16 @@ _ENDING_GRACE = 4.0
 class Drain:
     """1. From the first ``run`` on nothing is admitted and nothing is acquired.
 
-    2. A partition is released as soon as none of its attempts is left, others go on.
+    2. A partition is released as soon as none of its attempts is left, for a member that lacks one; others go on.
     3. After ``grace`` seconds what still runs is handed over: it starts again elsewhere, and nothing counts against it.
     """
 
-    def __init__(self, keeper: PartitionKeeper, table: AttemptTable, consumption: Consumption) -> None:
+    def __init__(self, keeper: PartitionKeeper, rebalancer: Rebalancer, table: AttemptTable, *, worker: str) -> None:
         self._keeper = keeper
+        self._rebalancer = rebalancer
         self._table = table
-        self._consumption = consumption
+        self._worker = worker
+        self._heirs: list[str] = []
         self._deadline = float("inf")
         self._task: asyncio.Task[None] | None = None
 
@@ -44,8 +49,10 @@ class Drain:
         self._keeper.draining = True
         held = list(self._keeper.held.values())
         for ownership in held:
-            ownership.frozen = True
-            self._consumption.leave(ownership.lease.partition)
+            self._keeper.freeze(ownership)
+        if self._keeper.fleet is not None:
+            fleet = self._keeper.fleet
+            self._heirs = heirs(replace(fleet, members=fleet.members - {self._worker}))
         running = [attempt for ownership in held for attempt in self._table.of(ownership)]
         logger.info("draining: %d partitions, %d runs %s", len(held), len(running), running[:10])
         while held and boot_seconds() < self._deadline + _ENDING_GRACE:
@@ -59,12 +66,13 @@ class Drain:
                 await asyncio.sleep(_POLL)
         if held:
             logger.error("%d partitions have code that does not end: their leases expire", len(held))
+        await self._rebalancer.stop()
         await self._keeper.leave()
         logger.info("drained")
 
     async def _release(self, ownership: Ownership) -> None:
         if not ownership.lost:
-            await self._keeper.release(ownership)
+            await self._keeper.release(ownership, heir=self._heirs.pop() if self._heirs else "")
 
     def _hand_over(self, ownership: Ownership) -> None:
         for attempt in self._table.of(ownership):

@@ -53,7 +53,7 @@ def begin_drain(*, grace: float | None = None, cold: bool = False) -> None:
     global _draining
     _draining = True
     process = current_process()
-    draining = process.pool.submit(process.drain.run(process.drain_grace if grace is None else grace))
+    draining = process.pool.submit(process.drain(process.drain_grace if grace is None else grace))
 
     def stop(_: Future[None]) -> None:
         if cold:

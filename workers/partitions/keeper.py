@@ -1,4 +1,4 @@
-"""Keeps this worker's share of the partitions: heartbeat, acquire, sweep and repair, loss, release."""
+"""Keeps this worker's share of the partitions: heartbeat, acquire, freeze, sweep and repair, loss, release."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from runtime_core.clock import boot_seconds
 from runtime_core.errors import LeaseLost, RunlaneError
+from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.connection import RETRYABLE
-from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
+from runtime_core.store.leases import FleetView, LeaseStore
 from runtime_core.store.timing import LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import wanted
-from workers.partitions.observation import LeaseObservation
 from workers.partitions.ownership import Ownership
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class PartitionKeeper:
 
     2. A loss stops the partition's attempts at once; a release waits for its caller to have ended them.
     3. What the store believes to run here and does not is repaired.
-    4. Nothing is acquired while the worker drains, or while ``alive`` says that its parts do not work.
+    4. While the worker drains, or ``works`` says that a part of it does not, it acquires nothing and the fleet does not
+       count it as one that takes partitions. It goes on to beat, so that a takeover is no crash.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class PartitionKeeper:
         table: AttemptTable,
         consumption: Consumption,
         info: Callable[[], Mapping[str, str]],
-        alive: Callable[[], bool],
+        works: Callable[[], bool],
         expect_workers: int | None,
         on_left: Callable[[int], None],
         on_swept: Callable[[], Awaitable[object]],
+        on_cascade: Callable[[ScopedRunId], object],
     ) -> None:
         self._worker = worker
         self._partitions = partitions
@@ -64,11 +66,11 @@ class PartitionKeeper:
         self._table = table
         self._consumption = consumption
         self._info = info
-        self._alive = alive
+        self._works = works
         self._expect_workers = expect_workers
         self._on_left = on_left
         self._on_swept = on_swept
-        self._observation = LeaseObservation()
+        self._on_cascade = on_cascade
         #: Owners of acquisitions whose reply was lost: the next try repeats them.
         self._unanswered: dict[int, str] = {}
         self._started = boot_seconds()
@@ -78,15 +80,18 @@ class PartitionKeeper:
         self._left = False
         self.draining = False
         self.held: dict[int, Ownership] = {}
+        #: The last reading of the fleet.
+        self.fleet: FleetView | None = None
 
-    async def run(self) -> None:
-        """Keep going until this worker leaves. Redis errors are logged and tried again."""
+    async def run(self, on_look: Callable[[FleetView], object]) -> None:
+        """Keep going until this worker leaves; ``on_look`` gets each reading of the fleet. Redis errors are logged and
+        tried again.
+        """
         while not self._left:
             try:
                 async with self._ticking:
-                    await self._tick()
+                    await self._tick(on_look)
             except RETRYABLE as error:
-                self._observation.forget()
                 logger.warning("Redis does not answer, trying again: %s", error)
             except Exception:
                 logger.exception("keeping the partitions failed, trying again")
@@ -107,14 +112,29 @@ class PartitionKeeper:
         for attempt in self._table.of(ownership):
             attempt.stop(StopCause.LEASE_LOST)
 
-    async def release(self, ownership: Ownership) -> None:
-        """Give a partition up, its attempts having ended. Repeats until Redis answers or the lease has lapsed."""
+    def freeze(self, ownership: Ownership) -> None:
+        """Admit nothing more in a partition that is about to be handed over."""
+        ownership.frozen = True
+        self._consumption.leave(ownership.lease.partition)
+
+    def thaw(self, ownership: Ownership) -> None:
+        """Admit again, unless the worker drains or the partition has left. Doorbells that were dropped meanwhile are
+        rung again by the sweep.
+        """
+        if not self.draining and self.held.get(ownership.lease.partition) is ownership:
+            ownership.frozen = False
+            self._consumption.join(ownership.lease.partition)
+
+    async def release(self, ownership: Ownership, *, heir: str = "") -> None:
+        """Give a partition up, its attempts having ended, kept for ``heir`` for a while. Repeats until Redis answers or
+        the lease has lapsed.
+        """
         self._forget(ownership)
         try:
             async with asyncio.timeout(max(_LAST_WORD, ownership.until - boot_seconds())):
                 while True:
                     try:
-                        return await self._leases.release(ownership.lease)
+                        return await self._leases.release(ownership.lease, reserved_for=heir)
                     except RETRYABLE:
                         await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
@@ -129,27 +149,29 @@ class PartitionKeeper:
         except (TimeoutError, *RETRYABLE) as error:
             logger.warning("the heartbeat was not withdrawn, it expires: %r", error)
 
-    async def _tick(self) -> None:
-        await self._leases.heartbeat(self._worker, self._info())
-        fleet = await self._leases.observe(self._partitions)
+    async def _tick(self, on_look: Callable[[FleetView], object]) -> None:
+        await self._leases.heartbeat(self._worker, self._info(), accepting=self._accepts())
+        self.fleet = fleet = await self._leases.observe(self._partitions)
         now = boot_seconds()
-        self._observation.note(fleet, now)
-        if self._settled(fleet, now):
-            candidates = wanted(
-                fleet,
-                self._worker,
-                held=self.held,
-                unanswered=self._unanswered.values(),
-                unchanged_for_ttl=self._observation.unchanged_for_ttl(now),
-            )
-            for view in candidates:
-                if self.draining or not self._alive():
-                    break
-                await self._acquire(view)
+        candidates = wanted(
+            fleet,
+            self._worker,
+            held=self.held,
+            unanswered=self._unanswered.values(),
+            settled=self._settled(fleet, now),
+        )
+        for view in candidates:
+            if not self._accepts():
+                break
+            await self._acquire(view.partition)
+        on_look(fleet)
         if now - self._swept >= SWEEP_INTERVAL:
             self._swept = now
             await self._sweep()
             await self._on_swept()
+
+    def _accepts(self) -> bool:
+        return not self.draining and self._works()
 
     def _settled(self, fleet: FleetView, now: float) -> bool:
         """A worker that starts waits a moment for the others, so that the fleet divides the partitions once."""
@@ -157,11 +179,10 @@ class PartitionKeeper:
             return True
         return now - self._started >= SETTLE_SECONDS
 
-    async def _acquire(self, view: LeaseView) -> None:
-        partition = view.partition
+    async def _acquire(self, partition: int) -> None:
         owner = self._unanswered.setdefault(partition, f"{self._worker}#{uuid4().hex}")
         sent = boot_seconds()
-        lease = await self._leases.acquire(partition, owner, observed_owner=view.owner)
+        lease = await self._leases.acquire(partition, owner)
         del self._unanswered[partition]
         if lease is None:
             return
@@ -176,15 +197,17 @@ class PartitionKeeper:
         if not held:
             return
         in_hand = {ownership.lease: self._table.bells_in_hand(ownership) for ownership in held}
-        for ownership, live in zip(held, await self._leases.sweep(in_hand), strict=True):
-            if isinstance(live, RunlaneError):
-                if not isinstance(live, LeaseLost):  # of which the renewal thread is about to speak
-                    logger.error("%s", live)
+        for ownership, swept in zip(held, await self._leases.sweep(in_hand), strict=True):
+            if isinstance(swept, RunlaneError):
+                if not isinstance(swept, LeaseLost):  # of which the renewal thread is about to speak
+                    logger.error("%s", swept)
                 continue
-            for run, attempt in live:
+            for run, attempt in swept.running:
                 if run not in self._table:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)
                     await self._attempts.repair(ownership.lease, run, attempt)
+            for run in swept.cascades:
+                self._on_cascade(run)
 
     def _forget(self, ownership: Ownership) -> bool:
         """Stop consuming; False if that had happened before."""

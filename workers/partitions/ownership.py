@@ -26,7 +26,7 @@ class Ownership:
 
     1. ``valid`` says whether the lease is trusted now; it lapses by itself when renewals fail.
     2. A lapsed lease pauses what runs (``guard`` waits); only ``lost`` ends it (``guard`` raises LeaseLost).
-    3. ``frozen`` is set once, when the partition is about to be handed over; nothing is admitted any more.
+    3. While ``frozen``, because the partition is about to be handed over, nothing more is admitted.
     """
 
     def __init__(self, lease: Lease, request_sent: float) -> None:

@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 
+import redis
 from redis.exceptions import RedisError
 
 from runtime_core.clock import boot_seconds
 from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
-from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import renew
 from runtime_core.store.timing import RENEW_INTERVAL
 from workers.partitions.ownership import Ownership, valid_until
@@ -19,11 +19,11 @@ from workers.partitions.ownership import Ownership, valid_until
 logger = logging.getLogger(__name__)
 
 #: Seconds for one renewal; a later answer would not extend the validity by much.
-_TIMEOUT = 2.0
+RENEWAL_TIMEOUT = 2.0
 
 
 class Renewal:
-    """1. Every RENEW_INTERVAL each held lease is renewed, as long as ``alive`` says that this process works.
+    """1. Every RENEW_INTERVAL each held lease is renewed, unless this process has a ``problem``.
 
     2. ``on_lost`` and ``on_cancel`` are called in this thread; they hand over to the loop and return at once.
     3. Redis errors are logged and tried again; validity lapses meanwhile, nothing is given up.
@@ -31,16 +31,18 @@ class Renewal:
 
     def __init__(
         self,
-        url: str,
+        client: redis.Redis,
         held: Callable[[], list[Ownership]],
         *,
-        alive: Callable[[], bool],
+        problem: Callable[[], str | None],
+        on_tick: Callable[[], object],
         on_lost: Callable[[Ownership], object],
         on_cancel: Callable[[ScopedRunId], object],
     ) -> None:
-        self._client = connect_sync(url, timeout=_TIMEOUT)
+        self._client = client
         self._held = held
-        self._alive = alive
+        self._problem = problem
+        self._on_tick = on_tick
         self._on_lost = on_lost
         self._on_cancel = on_cancel
         self._stop = threading.Event()
@@ -51,22 +53,25 @@ class Renewal:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(_TIMEOUT + RENEW_INTERVAL)
+        self._thread.join(RENEWAL_TIMEOUT + RENEW_INTERVAL)
         self._client.close()
 
     def _run(self) -> None:
         while not self._stop.wait(RENEW_INTERVAL):
-            if not self._alive():
-                logger.warning("leases are not renewed: the event loop or Celery's hub does not answer")
+            self._on_tick()
+            problem = self._problem()
+            if problem is not None:
+                logger.warning("leases are not renewed: %s", problem)
                 continue
             try:
-                self._renew_all()
+                self.renew_once()
             except (RedisError, OSError) as error:
                 logger.warning("leases could not be renewed, trying again: %s", error)
             except Exception:  # without this thread the worker would lose every lease and never know
                 logger.exception("renewal failed, trying again")
 
-    def _renew_all(self) -> None:
+    def renew_once(self) -> None:
+        """Renew what is held, take note of what is lost. Raises Redis errors, nothing having changed."""
         held = [ownership for ownership in self._held() if not ownership.lost]
         if not held:
             return

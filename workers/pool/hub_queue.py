@@ -19,6 +19,10 @@ from celery.utils.log import get_logger
 logger = get_logger(__name__)
 
 
+class ConsumerRestart(ConnectionError):
+    """Raised by a call on the hub: Celery drops its connection to Redis and consumes over a new one."""
+
+
 class HubQueue:
     """A queue of calls that outlives the hub's resets: what is queued while no hub runs is called when one does."""
 
@@ -39,8 +43,8 @@ class HubQueue:
     def drain(self) -> None:
         """Make the calls queued so far. Only on the hub's thread.
 
-        An exception of one is logged and goes no further, since it would stop the worker; only Celery's own
-        WorkerShutdown and WorkerTerminate, which mean just that, pass.
+        An exception of one is logged and goes no further, since it would stop the worker; only ConsumerRestart, and
+        Celery's own WorkerShutdown and WorkerTerminate, which mean just that, pass.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
@@ -52,7 +56,7 @@ class HubQueue:
                 return
             try:
                 function(*args)
-            except (WorkerShutdown, WorkerTerminate):
+            except (ConsumerRestart, WorkerShutdown, WorkerTerminate):
                 raise
             except BaseException:
                 logger.exception("call on the hub failed: %r", function)

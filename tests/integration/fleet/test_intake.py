@@ -54,7 +54,7 @@ def host(pool: TaskPool, redis_url: str) -> OneOwner:
     async def set_up() -> OneOwner:
         redis = connect(redis_url)
         await RunStore(redis, 1).submit(RunRequest(agent_id="a", session_id="s", input_text="hi", run_id="r"))
-        lease = await LeaseStore(redis).acquire(0, "w#1", observed_owner="")
+        lease = await LeaseStore(redis).acquire(0, "w#1")
         assert lease is not None
         return OneOwner(AttemptStore(redis), Ownership(lease, boot_seconds()))
 

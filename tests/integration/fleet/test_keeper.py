@@ -16,6 +16,7 @@ from tests.integration.fleet.conftest import wait_until
 from workers.control.drain import Drain
 from workers.execution.attempts import AttemptTable
 from workers.partitions.keeper import PartitionKeeper
+from workers.partitions.rebalancer import Rebalancer
 
 KeptBy = Callable[..., AbstractAsyncContextManager[tuple[PartitionKeeper, Drain]]]
 
@@ -25,8 +26,8 @@ class LossyLeases(LeaseStore):
 
     lost = False
 
-    async def acquire(self, partition: int, owner: str, *, observed_owner: str) -> Lease | None:
-        lease = await super().acquire(partition, owner, observed_owner=observed_owner)
+    async def acquire(self, partition: int, owner: str) -> Lease | None:
+        lease = await super().acquire(partition, owner)
         if not self.lost:
             self.lost = True
             raise RedisConnectionError("the reply was lost")
@@ -40,8 +41,8 @@ class SlowLeases(LeaseStore):
         super().__init__(client)
         self.asked, self.answer = asyncio.Event(), asyncio.Event()
 
-    async def acquire(self, partition: int, owner: str, *, observed_owner: str) -> Lease | None:
-        lease = await super().acquire(partition, owner, observed_owner=observed_owner)
+    async def acquire(self, partition: int, owner: str) -> Lease | None:
+        lease = await super().acquire(partition, owner)
         self.asked.set()
         await self.answer.wait()
         return lease
@@ -60,25 +61,27 @@ async def _nothing() -> None: ...
 def kept_by(redis: Redis) -> KeptBy:
     @asynccontextmanager
     async def keep(
-        leases: LeaseStore, alive: Callable[[], bool] = lambda: True
+        leases: LeaseStore, works: Callable[[], bool] = lambda: True
     ) -> AsyncGenerator[tuple[PartitionKeeper, Drain]]:
-        table, consumer = AttemptTable(), NoConsumer()
+        table = AttemptTable()
         keeper = PartitionKeeper(
             worker="w1",
             partitions=2,
             leases=leases,
             attempts=AttemptStore(redis),
             table=table,
-            consumption=consumer,
+            consumption=NoConsumer(),
             info=dict,
-            alive=alive,
+            works=works,
             expect_workers=1,
             on_left=lambda _: None,
             on_swept=_nothing,
+            on_cascade=lambda _: None,
         )
-        running = asyncio.create_task(keeper.run())
+        rebalancer = Rebalancer(keeper, table, worker="w1", grace=1)
+        running = asyncio.create_task(keeper.run(rebalancer.consider))
         try:
-            yield keeper, Drain(keeper, table, consumer)
+            yield keeper, Drain(keeper, rebalancer, table, worker="w1")
         finally:
             running.cancel()
             await asyncio.wait({running})
@@ -110,11 +113,11 @@ async def test_what_is_acquired_while_a_drain_begins_is_given_back(redis: Redis,
 async def test_a_process_that_does_not_work_acquires_nothing(redis: Redis, kept_by: KeptBy) -> None:
     looks: list[str] = []
 
-    def alive() -> bool:
+    def works() -> bool:
         looks.append("look")
         return False
 
-    async with kept_by(LeaseStore(redis), alive) as (keeper, _):
+    async with kept_by(LeaseStore(redis), works) as (keeper, _):
         await wait_until(lambda: bool(keeper.held) or len(looks) > 2, "it looked three times", seconds=3)
         assert not keeper.held
         assert {lease.owner for lease in (await LeaseStore(redis).observe(2)).leases} == {""}

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from runtime_core.clock import boot_seconds
 from runtime_core.store import keys
+from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.timing import RENEW_INTERVAL
 from tests.integration.fleet.conftest import wait_until
@@ -14,19 +15,21 @@ from workers.partitions.renewal import Renewal
 
 
 async def test_a_process_that_does_not_work_renews_nothing(redis: Redis, redis_url: str) -> None:
-    lease = await LeaseStore(redis).acquire(0, "w#1", observed_owner="")
+    lease = await LeaseStore(redis).acquire(0, "w#1")
     assert lease is not None
     ownership, looks = Ownership(lease, boot_seconds()), list[bool]()
 
     async def expires() -> int:
         return int(str(await redis.hget(keys.lease(0), "expires")))  # pyright: ignore[reportGeneralTypeIssues]
 
-    def alive() -> bool:
+    def problem() -> str | None:
         looks.append(works)
-        return works
+        return None if works else "the test says so"
 
     works, granted, until = False, await expires(), ownership.until
-    renewal = Renewal(redis_url, lambda: [ownership], alive=alive, on_lost=print, on_cancel=print)
+    renewal = Renewal(
+        connect_sync(redis_url), lambda: [ownership], problem=problem, on_tick=int, on_lost=print, on_cancel=print
+    )
     renewal.start()
     try:
         await wait_until(lambda: len(looks) == 2, "it looked twice", seconds=3 * RENEW_INTERVAL)

@@ -120,20 +120,3 @@ async def test_a_stopped_process_writes_nothing_after_it_lost_its_lease(fleet: F
     chunks = [chunk async for chunk in handle.stream()]
     assert [chunk.attempt for chunk in chunks] == sorted(chunk.attempt for chunk in chunks)
     assert chunks[-1].kind is RunStreamChunkKind.RUN_FINISHED
-
-
-async def test_a_second_worker_takes_only_what_is_free(fleet: Fleet) -> None:
-    await fleet.start(1)
-    await fleet.ready()
-    await fleet.client.run(request("echo warm"))
-    (second,) = await fleet.start(1)
-    redis = connect(fleet.redis_url)
-    store = LeaseStore(redis)
-
-    async def both_beat() -> bool:
-        return len((await store.observe(PARTITIONS)).members) == 2
-
-    await wait_until(both_beat, "both workers beat")
-    assert len({lease.worker for lease in (await store.observe(PARTITIONS)).leases}) == 1
-    await redis.aclose()
-    second.check()

@@ -340,7 +340,7 @@ async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: S
     await store.submit("r1")
     await store.admitted(lease, "r1")
 
-    assert await store.sweep(lease, in_hand=0) == Swept(running=[("r1", 1)], cascades=[])
+    assert await store.sweep(lease, in_hand=0) == Swept(running=[(R1, 1)], cascades=[])
     assert await store.attempts.repair(lease, R1, 7) is False
     assert await store.attempts.repair(lease, R1, 1) is True
     assert (await store.runs.get(R1)).interruptions == 1
