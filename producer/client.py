@@ -15,6 +15,7 @@ from producer.connection import READ_PATIENCE_S, StoreConnection
 from producer.handle import RunHandle
 from producer.requests import RequestFields, as_request
 from producer.subscriptions import Signal
+from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame, decode_frame
 from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunRequest, RunResult
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
@@ -22,7 +23,8 @@ from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
 from runtime_core.events.projection import chunk_from_frame, projects
 from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, scoped_run_id, split_run_id
 from runtime_core.store import keys
-from runtime_core.store.runs import CancelOutcome
+from runtime_core.store.dead_letters import DeadLetterEntry
+from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Runs per round trip of submit_many: some hundred kilobytes.
@@ -38,11 +40,21 @@ class AsyncClient:
     3. Every failure is a RunlaneError with a hint; an unreachable Redis is named without its password.
 
     ``partitions`` is needed only to insist on a number: by default the store says it, and a new store gets 64.
+    ``session_limit`` and ``partition_limit`` bound the unfinished runs of one session and of one partition: a submit
+    of this client beyond them raises QueueFull.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, tenant: str = DEFAULT_TENANT, partitions: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        partitions: int | None = None,
+        session_limit: int = DEFAULT_SESSION_LIMIT,
+        partition_limit: int = DEFAULT_PARTITION_LIMIT,
+    ) -> None:
         self.tenant = check_name("tenant", tenant)
-        self._store = StoreConnection(url, partitions)
+        self._store = StoreConnection(url, partitions, session_limit=session_limit, partition_limit=partition_limit)
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,7 +71,8 @@ class AsyncClient:
     async def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> RunHandle:
         """Accept a run; one round trip after the client's first use.
 
-        The same run id again returns the same run. Raises RunConflict if that id has another body or session, and
+        The same run id again returns the same run. Raises RunConflict if that id has another body or session,
+        QueueFull, which says when to try again, if the session or its partition takes no more for now, and
         InvalidInputError if the request is wrong or holds ``deps`` or ``output_type``, which stay in a process.
         """
         request = as_request(request, **fields)
@@ -169,6 +182,28 @@ class AsyncClient:
         """Cancel a run wherever it is; says what that met. Raises RunNotFound."""
         run, runs = self._scoped(run_id), await self._store.runs()
         return await self._store.call(lambda: runs.cancel(run))
+
+    async def dead_letters(self, *, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
+        """The tenant's runs that were given up on, newest first; ``limit=None`` for all that are kept."""
+        letters = await self._store.dead_letters()
+        return await self._store.call(lambda: letters.list(tenant=self.tenant, limit=limit), patience=READ_PATIENCE_S)
+
+    async def dead_letter(self, run_id: str) -> DeadLetter:
+        """One dead letter: its record, its request, and why each attempt ended early.
+
+        Raises RunNotFound, and InvalidInputError for a run that is no dead letter.
+        """
+        run, letters = self._scoped(run_id), await self._store.dead_letters()
+        return await self._store.call(lambda: letters.show(run), patience=READ_PATIENCE_S)
+
+    async def redrive(self, run_id: str) -> RunHandle:
+        """Submit a dead letter's request again, as a new run of the same session. A repeat finds that same run.
+
+        Raises RunNotFound, InvalidInputError (no dead letter), RunDeadLetter (its request cannot be read), QueueFull.
+        """
+        run, letters = self._scoped(run_id), await self._store.dead_letters()
+        again = await self._store.call(lambda: letters.redrive(run))
+        return RunHandle(self, split_run_id(again.run)[1], created=again.created)
 
     async def events(self, run_id: str = "*") -> AsyncGenerator[Frame, None]:
         """The raw bus: every event of one run from start to end, or of all runs of the tenant (``"*"``) for ever.

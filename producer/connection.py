@@ -17,6 +17,7 @@ from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
 from runtime_core.store.connection import RETRYABLE, connect
+from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.log import RunLog
 from runtime_core.store.meta import open_store
 from runtime_core.store.runs import RunStore
@@ -35,11 +36,13 @@ T = TypeVar("T")
 class StoreConnection:
     """One Redis client, the stores over it, and a share of the event loop's pub/sub connection."""
 
-    def __init__(self, url: str, partitions: int | None) -> None:
+    def __init__(self, url: str, partitions: int | None, *, session_limit: int, partition_limit: int) -> None:
         self.url = url
         self._redis = connect(url)
         self._partitions = partitions
-        self._runs: RunStore | None = None
+        self._session_limit = session_limit
+        self._partition_limit = partition_limit
+        self._stores: tuple[RunStore, DeadLetterStore] | None = None
         self._log = RunLog(self._redis)
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
@@ -49,12 +52,21 @@ class StoreConnection:
 
     async def runs(self) -> RunStore:
         """The run store; the first call checks that this is a store of ours, with the same partitions."""
+        return (await self._open())[0]
+
+    async def dead_letters(self) -> DeadLetterStore:
+        return (await self._open())[1]
+
+    async def _open(self) -> tuple[RunStore, DeadLetterStore]:
         self.check_usable()
         async with self._opening:
-            if self._runs is None:
+            if self._stores is None:
                 partitions = await self.call(lambda: open_store(self._redis, self._partitions))
-                self._runs = RunStore(self._redis, partitions)
-            return self._runs
+                runs = RunStore(
+                    self._redis, partitions, session_limit=self._session_limit, partition_limit=self._partition_limit
+                )
+                self._stores = runs, DeadLetterStore(self._redis, runs, partitions)
+            return self._stores
 
     def check_usable(self) -> None:
         """Raise RunlaneError if the client was closed, or is used from another event loop than its first."""

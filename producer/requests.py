@@ -25,6 +25,7 @@ class RequestFields(TypedDict, total=False):
     output_type: type[BaseModel] | None
     durable: bool
     resume_from_checkpoint: str | None
+    queue_deadline_ms: int | None
     stream: bool
 
 

@@ -16,12 +16,14 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 from producer.client import DEFAULT_URL, AsyncClient
 from producer.handle import RunHandle
 from producer.requests import RequestFields
+from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord, RunRequest, RunResult
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import DEFAULT_TENANT
-from runtime_core.store.runs import CancelOutcome
+from runtime_core.store.dead_letters import DeadLetterEntry
+from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
 
 T = TypeVar("T")
 
@@ -58,8 +60,22 @@ class Client:
     Iterators are read item by item: what the caller does not ask for waits in a bounded buffer.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, tenant: str = DEFAULT_TENANT, partitions: int | None = None) -> None:
-        self._client = AsyncClient(url, tenant=tenant, partitions=partitions)
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        partitions: int | None = None,
+        session_limit: int = DEFAULT_SESSION_LIMIT,
+        partition_limit: int = DEFAULT_PARTITION_LIMIT,
+    ) -> None:
+        self._client = AsyncClient(
+            url,
+            tenant=tenant,
+            partitions=partitions,
+            session_limit=session_limit,
+            partition_limit=partition_limit,
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runlane client", daemon=True)
         self._thread.start()
@@ -135,6 +151,15 @@ class Client:
 
     def cancel(self, run_id: str) -> CancelOutcome:
         return self._wait(self._client.cancel(run_id))
+
+    def dead_letters(self, *, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
+        return self._wait(self._client.dead_letters(limit=limit))
+
+    def dead_letter(self, run_id: str) -> DeadLetter:
+        return self._wait(self._client.dead_letter(run_id))
+
+    def redrive(self, run_id: str) -> SyncRunHandle:
+        return SyncRunHandle(self, self._wait(self._client.redrive(run_id)))
 
     def events(self, run_id: str = "*") -> Generator[Frame, None, None]:
         return self._iterate(self._client.events(run_id))

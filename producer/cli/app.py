@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from producer.cli import agents, fleet, runs
+from producer.cli import agents, dead, fleet, runs
 
 app = typer.Typer(
     name="runlane",
     help="Run agents on a fleet: submit runs, follow them, come back to them.\n\n"
-    "Exit codes: 0 ok, 1 usage, 2 invalid config or input, 3 run not completed, 124 --timeout passed, 130 Ctrl-C.\n\n"
+    "Exit codes: 0 ok, 1 usage, 2 invalid config or input, 3 run not completed, 75 queue full: try later, "
+    "124 --timeout passed, 130 Ctrl-C.\n\n"
     "Piped output is JSON lines; a terminal gets text.",
     no_args_is_help=True,
     add_completion=False,
@@ -28,6 +29,7 @@ app.command(
     rich_help_panel="Operate",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(fleet.worker)
+app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
 app.command("validate", rich_help_panel="Operate")(agents.validate)
 
 

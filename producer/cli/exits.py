@@ -13,6 +13,8 @@ class ExitCode(IntEnum):
     INVALID = 2
     #: A run ended otherwise than completed, or a worker died.
     FAILED = 3
+    #: The session or its partition has as many unfinished runs as it may. As EX_TEMPFAIL of sysexits(3).
+    FULL = 75
     #: ``--timeout`` passed; the run goes on. As timeout(1).
     TIME_UP = 124
     #: Ctrl-C. As the shell has it: 128 + SIGINT.

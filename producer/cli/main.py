@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    from runtime_core.errors import RunlaneError
+    from runtime_core.errors import QueueFull, RunlaneError
 
     _never_fail_to_write()
     try:
@@ -40,6 +40,8 @@ def _main() -> int:
         return int(app(standalone_mode=False) or ExitCode.OK)
     except CommandFailed as ending:
         return _fail(ending.code, str(ending))
+    except QueueFull as full:
+        return _fail(ExitCode.FULL, f"error: {full}")
     except RunlaneError as error:
         return _fail(ExitCode.INVALID, f"error: {error}")
     except TimeoutError as error:

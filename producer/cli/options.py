@@ -22,6 +22,10 @@ Text = Annotated[str, typer.Argument(metavar="TEXT", help="Input of the run; - r
 OwnRunId = Annotated[
     str | None, typer.Option("--run-id", help="Id of the run; submitting it again is the same run. [a new one]")
 ]
+QueueDeadline = Annotated[
+    float | None,
+    typer.Option("--queue-deadline", min=0.001, help="Seconds by which the run must have started, or it ends."),
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on after.")]
 Config = Annotated[
     Path | None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from runtime_core.contracts.run import RunResult, StopReason
@@ -33,6 +35,26 @@ class Output:
             self._line(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value))
         else:
             self._console.print(_plain(text))
+
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        records: Sequence[dict[str, Any]],
+        *,
+        empty: str,
+    ) -> None:
+        """Many records: a table of ``rows`` for people (``empty`` if there are none), ``records`` for programs."""
+        if self.as_json:
+            for record in records:
+                self._line(json.dumps(record))
+        elif not rows:
+            self._console.print(_plain(empty, "dim"))
+        else:
+            table = Table(*headings)
+            for row in rows:
+                table.add_row(*map(_plain, row))
+            self._console.print(table, soft_wrap=False)
 
     def result(self, result: RunResult) -> None:
         self.record(result, ending(result) if result.error_details else _shown(result.final_output))

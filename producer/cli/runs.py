@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
 
+from producer.cli.calls import complete, open_client
 from producer.cli.exits import CommandFailed, ExitCode
 from producer.cli.options import (
     DEFAULT_TENANT,
@@ -19,6 +19,7 @@ from producer.cli.options import (
     Agent,
     Json,
     OwnRunId,
+    QueueDeadline,
     RedisUrl,
     RunId,
     Session,
@@ -28,7 +29,6 @@ from producer.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from producer.client import AsyncClient
     from runtime_core.contracts.run import RunRequest, RunResult
     from runtime_core.contracts.stream import RunStreamChunk
 
@@ -38,6 +38,7 @@ def run(
     agent: Agent,
     session: Session = None,
     run_id: OwnRunId = None,
+    queue_deadline: QueueDeadline = None,
     as_json: Json = False,
     redis_url: RedisUrl = DEFAULT_URL,
     tenant: Tenant = DEFAULT_TENANT,
@@ -50,16 +51,16 @@ def run(
 
       git diff | runlane run --agent assistant -
     """
-    request = _request(text, agent, session, run_id)
+    request = _request(text, agent, session, run_id, queue_deadline)
 
     reader = _Reader(request.run_id)
 
     async def submit_and_follow() -> None:
-        async with _client(redis_url, tenant) as client:
+        async with open_client(redis_url, tenant) as client:
             await client.submit(request)
             await reader.follow(client.stream(request.run_id), as_json=as_json)
 
-    _complete(submit_and_follow(), reader)
+    complete(submit_and_follow(), lambda: reader.way_back)
 
 
 def submit(
@@ -67,6 +68,7 @@ def submit(
     agent: Agent,
     session: Session = None,
     run_id: OwnRunId = None,
+    queue_deadline: QueueDeadline = None,
     as_json: Json = False,
     redis_url: RedisUrl = DEFAULT_URL,
     tenant: Tenant = DEFAULT_TENANT,
@@ -75,17 +77,17 @@ def submit(
 
     Example:  runlane submit --agent assistant --session s1 "hello"
     """
-    request = _request(text, agent, session, run_id)
+    request = _request(text, agent, session, run_id, queue_deadline)
 
     async def submit_only() -> None:
         from producer.cli.output import Output
 
-        async with _client(redis_url, tenant) as client:
+        async with open_client(redis_url, tenant) as client:
             handle = await client.submit(request)
         record = {"run_id": handle.run_id, "session_id": handle.session_id, "created": handle.created}
         Output(as_json=as_json).record(record, handle.run_id)
 
-    _complete(submit_only())
+    complete(submit_only())
 
 
 def stream(
@@ -102,10 +104,10 @@ def stream(
     reader = _Reader(run_id, after)
 
     async def follow() -> None:
-        async with _client(redis_url, tenant) as client:
+        async with open_client(redis_url, tenant) as client:
             await reader.follow(client.stream(run_id, after=after), as_json=as_json)
 
-    _complete(follow(), reader)
+    complete(follow(), lambda: reader.way_back)
 
 
 def result(
@@ -123,12 +125,12 @@ def result(
     async def wait() -> None:
         from producer.cli.output import Output
 
-        async with _client(redis_url, tenant) as client:
+        async with open_client(redis_url, tenant) as client:
             outcome = await client.result(run_id, timeout=timeout)
         Output(as_json=as_json).result(outcome)
         _check(outcome)
 
-    _complete(wait())
+    complete(wait())
 
 
 def cancel(
@@ -142,11 +144,11 @@ def cancel(
     async def cancel_run() -> None:
         from producer.cli.output import Output
 
-        async with _client(redis_url, tenant) as client:
+        async with open_client(redis_url, tenant) as client:
             outcome = await client.cancel(run_id)
         Output(as_json=as_json).record({"run_id": run_id, "outcome": outcome}, outcome)
 
-    _complete(cancel_run())
+    complete(cancel_run())
 
 
 class _Reader:
@@ -174,13 +176,9 @@ class _Reader:
         )
 
 
-def _client(redis_url: str, tenant: str) -> AsyncClient:
-    from producer.client import AsyncClient
-
-    return AsyncClient(redis_url, tenant=tenant)
-
-
-def _request(text: str, agent: str, session: str | None, run_id: str | None) -> RunRequest:
+def _request(
+    text: str, agent: str, session: str | None, run_id: str | None, queue_deadline: float | None
+) -> RunRequest:
     from producer.requests import RequestFields, as_request
 
     fields: RequestFields = {
@@ -190,6 +188,8 @@ def _request(text: str, agent: str, session: str | None, run_id: str | None) -> 
     }
     if run_id is not None:
         fields["run_id"] = run_id
+    if queue_deadline is not None:
+        fields["queue_deadline_ms"] = round(queue_deadline * 1000)
     return as_request(None, **fields)
 
 
@@ -213,13 +213,3 @@ def _check(outcome: RunResult) -> None:
 
     if outcome.stop_reason is not StopReason.COMPLETED:
         raise CommandFailed(ExitCode.FAILED, "" if sys.stdout.isatty() else f"run {outcome.run_id} {ending(outcome)}")
-
-
-def _complete(command: Coroutine[Any, Any, None], reader: _Reader | None = None) -> None:
-    """Run a command's coroutine; Ctrl-C says the way back, a reader of our output that left is no error."""
-    try:
-        asyncio.run(command)
-    except KeyboardInterrupt:
-        raise CommandFailed(ExitCode.INTERRUPTED, reader.way_back if reader else "") from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from runtime_core.contracts.dead_letter import DeadLetter, Interruption
 from runtime_core.contracts.run import RunRequest, StopReason
 from runtime_core.errors import InvalidInputError, RunDeadLetter
-from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, derived_run_id, split_run_id
+from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, derived_run_id, split_run_id, split_session_key
 from runtime_core.store import keys
 from runtime_core.store.runs import RunStore, Submitted
 
@@ -20,9 +20,14 @@ from runtime_core.store.runs import RunStore, Submitted
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetterEntry:
     run: ScopedRunId
+    session_id: str
     partition: int
     #: When it was given up on, ms by the clock of Redis.
     since_ms: int
+
+    @property
+    def run_id(self) -> str:
+        return split_run_id(self.run)[1]
 
 
 class DeadLetterStore:
@@ -33,13 +38,18 @@ class DeadLetterStore:
         self._runs = runs
         self._partitions = partitions
 
-    async def list(self, *, tenant: str = DEFAULT_TENANT, limit: int = 100) -> Sequence[DeadLetterEntry]:
-        """A tenant's newest dead letters, newest first: O(P), one round trip."""
+    async def list(self, *, tenant: str = DEFAULT_TENANT, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
+        """A tenant's newest dead letters, newest first, or all of them: one round trip over all partitions."""
         pipeline = self._redis.pipeline(transaction=False)
         for partition in range(self._partitions):
             pipeline.xrevrange(keys.dead(partition))
         found = [
-            DeadLetterEntry(run=ScopedRunId(fields["run"]), partition=partition, since_ms=int(entry.partition("-")[0]))
+            DeadLetterEntry(
+                run=ScopedRunId(fields["run"]),
+                session_id=split_session_key(fields["session"])[1],
+                partition=partition,
+                since_ms=int(entry.partition("-")[0]),
+            )
             for partition, entries in enumerate(await pipeline.execute())
             for entry, fields in entries
             if split_run_id(fields["run"])[0] == tenant

@@ -272,7 +272,7 @@ class RunStore:
                 _, what, waiting, retry_after_ms = reply
                 raise QueueFull(
                     f"the {what} has {waiting} unfinished runs, as many as it may",
-                    hint=f"try again after retry_after_ms, or raise RUNLANE_{what.upper()}_QUEUE_LIMIT",
+                    hint=f"try again in {retry_after_ms} ms, or raise RUNLANE_{what.upper()}_QUEUE_LIMIT",
                     run_id=split_run_id(run)[1],
                     retry_after_ms=int(retry_after_ms),
                 )

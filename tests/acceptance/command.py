@@ -29,13 +29,14 @@ class Command:
         """The same command in a changed environment."""
         return Command(**{name: value for name, value in self._environment.items() if name != _MARK} | environment)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, terminal: int | None = None) -> subprocess.Popen[str]:
+        """Start it on pipes, or with the file descriptor of a ``terminal`` for all three streams."""
         return subprocess.Popen(
             [sys.executable, "-m", "producer.cli.main", *arguments],
             env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
         )
 
