@@ -1,4 +1,9 @@
-"""Submission on behalf of plain Celery clients: whatever they send becomes a run, or a record that says why not."""
+"""Submission on behalf of plain Celery clients: whatever they send becomes a run, or a record that says why not.
+
+A worker has few submissions in hand at once (INGRESS_IN_HAND). One whose session or partition is full stays there for
+a moment at most, in case that is all it takes; then it goes back to the end of the queue, so that however many of its
+kind wait, others get their turn: of a worker's hands at least INGRESS_IN_HAND / HOLD_SECONDS a second.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runtime_core.clock import boot_seconds
 from runtime_core.contracts.run import ErrorDetails, RunRequest
-from runtime_core.errors import InvalidInputError, RunConflict, RunlaneError
+from runtime_core.errors import InvalidInputError, QueueFull, RunConflict, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, ingress_run_id
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.runs import RunStore
@@ -19,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds before a submission is tried again while Redis is away.
 _RETRY_DELAY = 0.5
+#: Seconds for which a submission that finds its queue full is kept in hand; far below the visibility timeout (60 s).
+HOLD_SECONDS = 2.0
 
 
 async def submit_request(
@@ -26,12 +34,21 @@ async def submit_request(
 ) -> ErrorDetails | None:
     """Submit; returns None, or why the request was refused. Does not give up while Redis is away.
 
+    Raises QueueFull if there is no room yet: the message is to be delivered again later. No try is made sooner after
+    another than its ``retry_after_ms``, except by a new delivery.
+
     Without a run_id the run id is ``ingress_run_id(celery_id)``, so that a second delivery is the same run. A refused
     request is recorded as a finished run under its run_id if that is usable and free, else under that derived one.
     """
+    hand_back = boot_seconds() + HOLD_SECONDS
     while True:
         try:
             return await _submit_once(runs, celery_id, args, kwargs)
+        except QueueFull as full:
+            pause, left = (full.retry_after_ms or 0) / 1000, hand_back - boot_seconds()
+            await asyncio.sleep(max(0.0, min(pause, left)))
+            if pause >= left:
+                raise
         except RETRYABLE as error:
             logger.warning("submission %s waits for Redis: %s", celery_id, error)
             await asyncio.sleep(_RETRY_DELAY)
@@ -53,6 +70,8 @@ async def _submit_once(
             for item in invalid.errors(include_url=False, include_input=False, include_context=False)
         )
         error: RunlaneError = InvalidInputError(f"the request is not valid: {problems}")
+    except QueueFull:
+        raise
     except RunlaneError as refused:
         error = refused
     details = ErrorDetails.from_exception(error)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import Reject
 from celery.worker.strategy import default as stock_strategy
 
 from runtime_core.contracts.run import RunResult
 from runtime_core.doorbell import EXECUTE_TASK
+from runtime_core.errors import QueueFull
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import Refusal
 from workers.execution.attempts import Attempt, StopCause
@@ -77,7 +79,13 @@ def _end(attempt: Attempt | None) -> Exception | None:
 
 @shared_task(name=SUBMIT_TASK, bind=True, throws=(RunFailed,), ignore_result=True)
 def submit(self: Any, *args: Any, **kwargs: Any) -> None:
-    """``submit(request)``: accept a run from any Celery client. A refused one is a finished record and a failure."""
-    error = await_(submit_request(current_process().runs, str(self.request.id), args, kwargs))
+    """``submit(request)``: accept a run from any Celery client. A refused one is a finished record and a failure.
+
+    One that finds no room goes back to the end of the queue; delivered again, it is the same run.
+    """
+    try:
+        error = await_(submit_request(current_process().runs, str(self.request.id), args, kwargs))
+    except QueueFull as full:
+        raise Reject(full.message, requeue=True) from None
     if error is not None:
         raise RunFailed(error.code, error.message) from None
