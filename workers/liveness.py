@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,9 +40,11 @@ class Consumer(Protocol):
 
 
 def exit_hung() -> None:
-    """End this process at once, with a traceback of each thread in the log."""
-    faulthandler.dump_traceback(all_threads=True)
-    os._exit(_EXIT_HUNG)
+    """End this process at once, having written the traceback of each thread to its standard error."""
+    try:
+        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)  # Celery replaces sys.stderr
+    finally:
+        os._exit(_EXIT_HUNG)
 
 
 class Liveness:

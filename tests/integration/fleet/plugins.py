@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kombu.asynchronous import get_event_loop
+
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunArtifact
+from workers.process import current_process
 
 JOURNAL = "RUNLANE_TEST_JOURNAL"
 
@@ -106,6 +109,25 @@ class Journal:
         if self.context.scope.attempt <= int(attempts):
             os.kill(os.getpid(), signal.SIGKILL)
         return f"attempt {self.context.scope.attempt}"
+
+    async def _block(self, seconds: str) -> str:
+        """Blocks the event loop of its worker, the first time."""
+        if self.context.scope.attempt == 1:
+            time.sleep(float(seconds))
+        return f"attempt {self.context.scope.attempt}"
+
+    async def _deafen(self, _: str) -> str:
+        """Makes Celery's consumer silent, as it was seen after reconnects: the hub no longer listens to its poll."""
+        process = current_process()
+
+        def forget_poll() -> None:
+            channel = process.queues._channel
+            poll = channel.client.connection._sock
+            channel.connection.cycle._fd_to_chan.pop(poll.fileno())
+            get_event_loop().remove(poll)
+
+        process.pool.call_on_hub(forget_poll)
+        return "deaf"
 
     async def _artifact(self, name: str) -> str:
         self.context.artifacts.append(RunArtifact(name=name, payload={"n": 1}))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime_core.contracts.run import StopReason
 from runtime_core.embedded import EmbeddedRedis
 from tests.integration.fleet.conftest import Fleet, request, wait_until
 
@@ -39,6 +40,24 @@ async def test_doorbells_flow_soon_after_a_long_outage(fleet: Fleet, server: Emb
     assert await fleet.client.run(request("echo after")) == "after"
     assert time.monotonic() - back < 4
     assert (await fleet.client.run_detailed(request("echo again"))).metadata["cache_hit"] is True
+
+
+async def test_an_outage_longer_than_a_lease_counts_no_crash(fleet: Fleet, server: EmbeddedRedis) -> None:
+    await fleet.start(2)
+    await fleet.ready()
+    handles = [await fleet.client.submit(request("wait 11", session=f"s{number}")) for number in range(8)]
+    await wait_until(lambda: len(fleet.journal()) == 8, "the runs execute")
+
+    server.stop()
+    gone = time.monotonic()
+    await wait_until(lambda: time.monotonic() - gone > 8, "longer than a lease lives", seconds=10)
+    server.start()
+
+    for handle in handles:
+        result = await handle.result(timeout=30)
+        record = await handle.get()
+        assert (result.stop_reason, record.attempt) == (StopReason.COMPLETED, 1)
+        assert (record.crashes, record.interruptions, record.handovers) == (0, 0, 0)
 
 
 async def test_a_worker_stops_while_redis_is_away(fleet: Fleet, server: EmbeddedRedis) -> None:

@@ -16,6 +16,7 @@ from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.ids import ingress_run_id
 from runtime_core.store import keys
 from runtime_core.store.connection import connect
+from runtime_core.store.scripts import run_script
 from tests.integration.fleet.celery_events import CeleryEvents
 from tests.integration.fleet.conftest import PARTITIONS, Fleet, request, wait_until
 
@@ -218,3 +219,17 @@ async def test_an_openagents_agents_file_runs_unchanged(fleet: Fleet) -> None:
     result = await fleet.client.run_detailed(request("/tool calc 1+1", agent="assistant"))
     assert result.stop_reason is StopReason.COMPLETED
     assert result.usage.tool_calls == 1
+
+
+async def test_children_of_a_run_whose_canceller_died_are_cancelled_by_its_worker(fleet: Fleet) -> None:
+    await fleet.start(1)
+    parent = await fleet.client.submit(request("wait 30"))
+    child = await fleet.client.submit(request("wait 30", session="child", parent_run_id=parent.run_id))
+    await wait_until(lambda: len(fleet.journal()) == 2, "both execute")
+
+    redis = connect(fleet.redis_url)  # what is left of a client that died before it came to the children
+    await run_script(redis, "cancel", (await parent.get()).partition, parent.run_id)
+    await redis.aclose()
+
+    assert (await child.result(timeout=5)).stop_reason is StopReason.CANCELLED
+    assert (await parent.result(timeout=5)).stop_reason is StopReason.CANCELLED

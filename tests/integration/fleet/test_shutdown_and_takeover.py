@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 
 from producer.cli.processes import WorkerProcess
 from producer.handle import RunHandle
 from runtime_core.contracts.run import StopReason
-from runtime_core.contracts.stream import RunStreamChunkKind
+from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.store.connection import connect
 from runtime_core.store.leases import LeaseStore
 from tests.integration.fleet.conftest import PARTITIONS, Fleet, request, wait_until
@@ -58,6 +60,30 @@ async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -
     await fleet.start(1)
     result = await running.result(timeout=15)
     assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 2)
+
+
+async def test_a_stream_stays_open_while_its_run_moves_to_another_worker(fleet: Fleet) -> None:
+    first, _ = await fleet.start(2, RUNLANE_DRAIN_GRACE_S="0.3")
+    await fleet.ready()
+    handles = [await fleet.client.submit(request("wait 2", session=f"s{number}")) for number in range(8)]
+    streams = [asyncio.create_task(_all(handle.stream())) for handle in handles]
+    await wait_until(lambda: len(fleet.journal()) == 8, "the runs execute")
+    await end(first, signal.SIGTERM)
+
+    handed_over = 0
+    for handle, stream in zip(handles, streams, strict=True):
+        chunks = await stream
+        assert [chunk.sequence for chunk in chunks] == list(range(1, len(chunks) + 1))
+        assert chunks[-1].kind is RunStreamChunkKind.RUN_FINISHED
+        assert chunks[-1].payload["stop_reason"] == StopReason.COMPLETED
+        record = await handle.get()
+        assert (record.crashes, record.interruptions) == (0, 0)
+        handed_over += record.handovers
+    assert handed_over > 0
+
+
+async def _all(stream: AsyncIterator[RunStreamChunk]) -> list[RunStreamChunk]:
+    return [chunk async for chunk in stream]
 
 
 async def test_sigquit_hands_over_at_once(fleet: Fleet) -> None:
