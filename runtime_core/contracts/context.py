@@ -52,6 +52,10 @@ class RunScope:
 current_scope: ContextVar[RunScope] = ContextVar("runlane_run_scope")
 
 
+#: The id of the tool call that the current task, or its thread, executes.
+current_call_id: ContextVar[str | None] = ContextVar("runlane_tool_call_id", default=None)
+
+
 @dataclass(kw_only=True)
 class RunContext(Generic[DepsT]):
     """What the plugins of a run share. Mutable on purpose: memory fills memory_view, tools fill tool_results, …"""
@@ -82,3 +86,11 @@ class RunContext(Generic[DepsT]):
     usage: RunUsage = field(default_factory=RunUsage)
     artifacts: list[RunArtifact] = field(default_factory=list)
     agent_router: Any = None
+
+    @property
+    def call_id(self) -> str | None:
+        """Within a tool: the id of this call, the same in every attempt of the run. Tools hand it on as their
+        idempotency key, since their side effects are at-least-once. It names the n-th call of that tool in that step:
+        a model that decides otherwise in a later attempt asks for something else under the same id.
+        """
+        return current_call_id.get()

@@ -7,7 +7,7 @@ import inspect
 import logging
 from typing import Any
 
-from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.context import RunContext, current_call_id
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import LeaseLost, ToolError, ToolTimeoutError, ToolValidationError
 from runtime_core.ids import ScopedRunId, scoped_run_id
@@ -113,6 +113,8 @@ class BoundTool:
         check_tool_budget(run.run_request.budget, run.usage)
         run.usage.tool_calls += 1
         arguments = dict(params or {})
+        call_id = call_id or next_call_id(run, self.tool_id)
+        outer = current_call_id.set(call_id)
         result: ToolExecutionResult | None = None
         failure: BaseException | None = None
         try:
@@ -125,7 +127,10 @@ class BoundTool:
             failure = error
             raise
         finally:
-            await self._after(arguments, result, failure)
+            try:
+                await self._after(arguments, result, failure)
+            finally:
+                current_call_id.reset(outer)
 
     async def fallback(self, error: Exception, params: dict[str, Any], context: Any = None) -> Any:
         """The tool's own fallback; one without raises ``error``."""
@@ -134,13 +139,13 @@ class BoundTool:
             raise error
         return await fallback(error, params, self._context)
 
-    def _request(self, params: dict[str, Any], call_id: str | None) -> ToolExecutionRequest:
+    def _request(self, params: dict[str, Any], call_id: str) -> ToolExecutionRequest:
         return ToolExecutionRequest(
             tool_id=self.tool_id,
             tool=self._async_tool,
             params=params,
             context=self._context,
-            call_id=call_id or next_call_id(self._context, self.tool_id),
+            call_id=call_id,
             execution_spec=self.execution_spec(),
         )
 

@@ -212,6 +212,19 @@ class ThreadTool(Tool):
         return ToolExecutionSpec(default_timeout_ms=self.config.get("timeout_ms"))
 
 
+class CallIdTool(Tool):
+    """Answers with the id of its call."""
+
+    def invoke(self, params: dict[str, Any], context: Any) -> str | None:
+        return context.call_id
+
+
+class AsyncCallIdTool(Tool):
+    async def invoke(self, params: dict[str, Any], context: Any) -> str | None:
+        await asyncio.sleep(0)
+        return context.call_id
+
+
 class PreflightTool(Tool):
     async def preflight(self, context: Any) -> None:
         if self.config.get("broken"):

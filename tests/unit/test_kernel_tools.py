@@ -83,6 +83,14 @@ async def test_call_ids_are_the_same_in_every_attempt_and_differ_between_calls()
     assert len({call["call_id"] for call in first}) == 3
 
 
+@pytest.mark.parametrize("name", ["CallIdTool", "AsyncCallIdTool"])
+async def test_a_tool_sees_the_id_of_its_call(name: str) -> None:
+    _, events = await recorded(runtime(tools=tool(name)), request("/tool t x"))
+
+    (called,), (succeeded,) = payloads(events, "tool.called"), payloads(events, "tool.succeeded")
+    assert succeeded["result"] == called["call_id"]
+
+
 async def test_a_result_that_utf_8_cannot_hold_reaches_the_model_in_part() -> None:
     host = runtime(tools=[{"id": "json_parse", "type": "json_parse"}])
     text = json.dumps({"text": json.dumps(["caf\udce9"])})
