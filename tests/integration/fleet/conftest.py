@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from redis.asyncio import Redis
 
 from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
 from producer.client import AsyncClient
 from runtime_core.contracts.run import RunRequest
+from runtime_core.store.attempts import AttemptStore
+from runtime_core.store.leases import LeaseStore
 from tests.integration.fleet.plugins import JOURNAL, read_journal
+from workers.control.drain import Drain
+from workers.execution.attempts import AttemptTable
+from workers.partitions.keeper import PartitionKeeper
+from workers.partitions.rebalancer import Rebalancer
 
 PARTITIONS = 8
 _PLUGINS = "tests.integration.fleet.plugins"
@@ -102,8 +111,6 @@ def request(text: str, session: str = "s", agent: str = "journal", **fields: Any
 
 async def wait_until(condition: Callable[[], bool | Awaitable[bool]], description: str, seconds: float = 15.0) -> None:
     """Return when ``condition`` holds; fail with ``description`` after ``seconds``."""
-    import asyncio
-
     end = time.monotonic() + seconds
     while True:
         outcome = condition()
@@ -122,3 +129,64 @@ async def fleet(redis_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
         fleet = Fleet(redis_url, tmp_path, client)
         stack.callback(fleet.stop)
         yield fleet
+
+
+class Queues:
+    """The doorbell queues that a keeper has joined, with no consumer behind them."""
+
+    def __init__(self) -> None:
+        self.joined: set[int] = set()
+
+    def join(self, partition: int) -> None:
+        self.joined.add(partition)
+
+    def leave(self, partition: int) -> None:
+        self.joined.discard(partition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The partitions of one worker, w1, without Celery around them."""
+
+    keeper: PartitionKeeper
+    drain: Drain
+    table: AttemptTable
+    queues: Queues
+
+
+KeptBy = Callable[..., AbstractAsyncContextManager[Kept]]
+
+
+async def _nothing() -> None: ...
+
+
+@pytest.fixture
+def kept_by(redis: Redis) -> KeptBy:
+    @asynccontextmanager
+    async def keep(
+        leases: LeaseStore, *, works: Callable[[], bool] = lambda: True, grace: float = 1.0
+    ) -> AsyncGenerator[Kept]:
+        table, queues = AttemptTable(), Queues()
+        keeper = PartitionKeeper(
+            worker="w1",
+            partitions=2,
+            leases=leases,
+            attempts=AttemptStore(redis),
+            table=table,
+            consumption=queues,
+            info=dict,
+            works=works,
+            expect_workers=1,
+            on_left=lambda _: None,
+            on_swept=_nothing,
+            on_cascade=lambda _: None,
+        )
+        rebalancer = Rebalancer(keeper, table, worker="w1", grace=grace)
+        running = asyncio.create_task(keeper.run(rebalancer.consider))
+        try:
+            yield Kept(keeper=keeper, drain=Drain(keeper, rebalancer, table, worker="w1"), table=table, queues=queues)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+    return keep

@@ -124,7 +124,9 @@ class Journal:
             channel = process.queues._channel
             poll = channel.client.connection._sock
             channel.connection.cycle._fd_to_chan.pop(poll.fileno())
-            get_event_loop().remove(poll)
+            hub = get_event_loop()
+            assert hub is not None
+            hub.remove(poll)
 
         process.pool.call_on_hub(forget_poll)
         return "deaf"
