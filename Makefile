@@ -3,13 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test chaos lint format lock clean
 
 demo: $(READY)
 	$(BIN)/runlane demo
 
 test: lint
 	$(BIN)/pytest
+
+# Real workers and Redis under every kind of fault at once, some minutes; `-m tests.chaos --help` names the others.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos mix
 
 lint: $(READY)
 	$(BIN)/ruff check

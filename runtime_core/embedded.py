@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, Literal, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -72,13 +72,22 @@ class EmbeddedRedis:
     2. The server listens on 127.0.0.1 only, on a free port unless ``port`` is given; a restart keeps the port.
     3. Without ``directory`` nothing is written to disk but a log, and all is gone after ``stop``. With it the server
        keeps an append-only file there, which the next start loads.
+       ``appendfsync`` as in redis.conf: with "always" what it answered survives a crash.
     4. The server ends with this process, however that ends. A terminal's Ctrl-C does not reach it.
-    5. ``stop`` returns when the server is gone, within a few seconds; it may be called twice.
+    5. ``stop`` returns when the server is gone, within a few seconds; it may be called twice. So does ``crash``, which
+       gives the server no time to put anything in order.
     """
 
-    def __init__(self, *, directory: Path | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path | None = None,
+        port: int | None = None,
+        appendfsync: Literal["always", "everysec", "no"] = "everysec",
+    ) -> None:
         self._directory = directory
         self._port = port
+        self._appendfsync = appendfsync
         self._pid: int | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._logfile: Path | None = None
@@ -146,6 +155,12 @@ class EmbeddedRedis:
         cast(IO[bytes], supervisor.stdout).close()
         self._supervisor = self._pid = self._logfile = None
 
+    def crash(self) -> None:
+        """SIGKILL to the server; ``start`` brings it back with what its directory holds."""
+        if self._pid is not None:
+            _kill(self._pid)
+        self.stop()
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -174,6 +189,7 @@ class EmbeddedRedis:
             "logfile": str(self._logfile),
             "save": "",
             "appendonly": "yes" if self._directory else "no",
+            "appendfsync": self._appendfsync,
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
         }
