@@ -31,9 +31,19 @@ _RETRY_DELAY = 0.2
 
 
 async def until_answered(write: Callable[[], Awaitable[None]], guard: Callable[[], Awaitable[None]], what: str) -> None:
-    """Repeat ``write`` until Redis answers it, while the lease is valid. Raises LeaseLost, and what is no outage."""
+    """Repeat ``write`` until Redis answers it, while the lease is valid. Raises LeaseLost, and what is no outage.
+
+    If the lease is lost after a try whose reply was, the next try tells: the store changes nothing then, and knows
+    whether it had.
+    """
+    asked = False
     while True:
-        await guard()
+        try:
+            await guard()
+        except LeaseLost:
+            if not asked:
+                raise
+        asked = True
         try:
             return await write()
         except RETRYABLE as error:

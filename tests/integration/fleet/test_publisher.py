@@ -1,4 +1,4 @@
-"""What a publisher does when Redis refuses what it writes."""
+"""Writes that Redis refuses, or whose replies are lost."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from runtime_core.contracts.frame import RunIds
+from runtime_core.contracts.run import RunResult
+from runtime_core.errors import LeaseLost
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from tests.integration.store.conftest import Store
-from workers.execution.publisher import Publisher
+from workers.execution.publisher import Publisher, until_answered
 
 
 class RefusingStore(AttemptStore):
@@ -48,3 +51,34 @@ async def test_a_batch_that_redis_refuses_ends_the_stream_without_a_gap(redis: R
     assert not lost
     assert [sequence for sequence, _, _ in await store.events(run)] == [1, 2]
     assert publisher._sequence == 2
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_finish_whose_reply_was_lost_with_the_lease_is_known_to_be_written_or_not(
+    redis: Redis, applied: bool
+) -> None:
+    store = Store(redis)
+    run = await store.submit("r1")
+    lease = await store.own()
+    admission = await store.admitted(lease, run)
+    tries: list[int] = []
+
+    async def finish() -> None:
+        tries.append(len(tries))
+        if applied or len(tries) > 1:
+            await store.attempts.finish(admission, result=RunResult(run_id="r1"), terminal=(2, b"{}"))
+        if len(tries) == 1:
+            await store.leases.release(lease)
+            raise RedisConnectionError("the reply was lost")
+
+    async def lost_after_the_first_try() -> None:
+        if tries:
+            raise LeaseLost("another worker owns the partition")
+
+    try:
+        await until_answered(finish, lost_after_the_first_try, "the result")
+        written = True
+    except LeaseLost:
+        written = False
+    assert written is applied
+    assert len(tries) == 2
