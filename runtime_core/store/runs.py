@@ -28,6 +28,7 @@ from runtime_core.ids import (
 )
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
+from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.meta import store_mismatch
 from runtime_core.store.scripts import Argument, run_script, run_scripts
 
@@ -107,9 +108,11 @@ class RunStore:
                 outcomes.append(None)
             except RunlaneError as error:
                 outcomes.append(error)
-        replies = iter(await run_scripts(self._redis, "submit", [(partition, values) for partition, _, values in sent]))
-        accepted = iter(sent)
-        return [self._outcome(next(accepted), next(replies)) if outcome is None else outcome for outcome in outcomes]
+        replies = await run_scripts(self._redis, "submit", [(partition, values) for partition, _, values in sent])
+        if replies and all(isinstance(reply, RETRYABLE) for reply in replies):
+            raise replies[0]
+        answers = iter([self._outcome(call, reply) for call, reply in zip(sent, replies, strict=True)])
+        return [next(answers) if outcome is None else outcome for outcome in outcomes]
 
     async def locate(self, run: ScopedRunId) -> int:
         """The partition of a run. Raises RunNotFound."""
@@ -166,14 +169,19 @@ class RunStore:
 
         May be repeated: what a caller that died left undone is done by the next, or by the worker that owns the run.
         """
+        return await self._cancel(run, set())
+
+    async def _cancel(self, run: ScopedRunId, seen: set[str]) -> CancelOutcome:
+        seen.add(run)  # a run may name itself or its own child as its parent
         partition = await self.locate(run)
         word, *children = await run_script(self._redis, "cancel", partition, run)
         if word == "GONE":
             raise self._not_found(run)
         if children:
             for child in children:
-                with contextlib.suppress(RunNotFound):  # it was announced and never submitted, or is long over
-                    await self.cancel(ScopedRunId(child))
+                if child not in seen:
+                    with contextlib.suppress(RunNotFound):  # it was announced and never submitted, or is long over
+                        await self._cancel(ScopedRunId(child), seen)
             await run_script(self._redis, "cascaded", partition, run)
         return CancelOutcome(word.lower())
 
@@ -204,12 +212,17 @@ class RunStore:
         except RunNotFound:  # it runs outside of the fleet, or is long over: the id is a label
             return
         (word, *_) = await run_script(self._redis, "add_child", partition, parent, run)
-        if word == "CANCELLED":
+        if word == "CANCELLED" and not await self._known(run):
             raise RunConflict(
                 f"the parent run {request.parent_run_id!r} is cancelled and takes no children",
                 hint="submit it without parent_run_id if it should run all the same",
                 run_id=request.run_id,
             )
+
+    async def _known(self, run: ScopedRunId) -> bool:
+        """Whether there is such a run: a repeated submit finds it, whatever became of its parent."""
+        call: Any = self._redis.exists(keys.run_pointer(run))
+        return bool(await call)
 
     def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
         check_name("tenant", tenant)

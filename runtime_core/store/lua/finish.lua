@@ -3,8 +3,9 @@
 -- session stays live because code of the attempt has not ended; free.lua follows.
 -- → OK | FENCED | STALE | GAP sequence
 local owner, fence, id, attempt, status, result, sequence, terminal, hold = unpack(ARGV, 4, 12)
-local run = record(id, 'state', 'attempt', 'fence', 'owner', 'sequence')
-if run.state == 'finished' and run.attempt == attempt and run.fence == fence and run.owner == owner then return {'OK'} end
+local run = record(id, 'state', 'attempt', 'fence', 'owner', 'sequence', 'announced')
+local same = run.attempt == attempt and run.fence == fence and run.owner == owner
+if run.state == 'finished' and same and not run.announced then return {'OK'} end  -- announced: a script ended it instead
 if not owns(owner, fence, false) then return {'FENCED'} end
 if not is_current(run, attempt, fence) then return {'STALE'} end
 if tonumber(run.sequence) + 1 ~= tonumber(sequence) then return {'GAP', run.sequence} end
