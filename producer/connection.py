@@ -16,7 +16,7 @@ from runtime_core.contracts.run import RunRecord
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
-from runtime_core.store.connection import RETRYABLE, connect
+from runtime_core.store.connection import RETRYABLE, connect, outage_word
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.log import RunLog
 from runtime_core.store.meta import open_store
@@ -29,6 +29,17 @@ READ_RETRY_PAUSE_S = 0.5
 
 #: Operations at once, and so connections: redis-py opens one for each, and a thousand waiting results are usual.
 OPERATIONS_AT_ONCE = 32
+
+#: What to do about a Redis that answers and does not serve, by the word that it says.
+_OUTAGE_HINTS = {
+    "OOM": "its memory is full: raise its maxmemory, or wait until finished runs expire",
+    "READONLY": "it is a replica: RUNLANE_REDIS_URL or --redis-url must name the primary",
+    "MASTERDOWN": "it is a replica without its primary: RUNLANE_REDIS_URL or --redis-url must name the primary",
+    "MISCONF": "it cannot save to its disk: look at its log and at the free space there",
+    "BUSY": "a script that is none of ours runs for long: `redis-cli script kill` ends it",
+    "LOADING": "it is reading its data after a start: try again when it has",
+    "NOREPLICAS": "it lacks the replicas that its min-replicas-to-write asks for",
+}
 
 T = TypeVar("T")
 
@@ -133,6 +144,11 @@ class StoreConnection:
         await self._redis.aclose()
 
     def _unreachable(self, error: Exception) -> RunlaneError:
+        word = outage_word(error)
+        if word is not None:
+            return RunlaneError(
+                f"Redis at {redacted_url(self.url)} does not serve now: {word}: {error}", hint=_OUTAGE_HINTS[word]
+            )
         return RunlaneError(
             f"Redis at {redacted_url(self.url)} cannot be reached: {error}",
             hint="is it running? `runlane up` starts one; RUNLANE_REDIS_URL or --redis-url name another",

@@ -33,18 +33,38 @@ _CONNECT_TIMEOUT = 3.0
 _RETRIES = 3
 
 
-#: Words by which Redis says that it cannot write now. Inside a script they come wrapped in an error of the script, and
+#: Words by which Redis says that it cannot serve now. Inside a script they come wrapped in an error of the script, and
 #: redis-py knows some of them only in front of a reply (https://redis.io/docs/latest/develop/reference/protocol-spec).
 _OUTAGE = re.compile(r"(?:^|[\s-])(OOM|READONLY|MISCONF|BUSY|LOADING|MASTERDOWN|NOREPLICAS)\b")
+#: Those that redis-py knows; it takes the word away.
+_KNOWN_OUTAGES: dict[type[Exception], str] = {
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.MasterDownError: "MASTERDOWN",
+}
+#: Those of them that concern every command, and are no RETRYABLE of redis-py's.
+_CONCERNS_ALL = frozenset({"MISCONF", "BUSY", "MASTERDOWN", "NOREPLICAS"})
+
+
+def outage_word(error: BaseException) -> str | None:
+    """The word by which Redis says that it cannot serve now, if ``error`` is that it does not; else None."""
+    for kind, word in _KNOWN_OUTAGES.items():
+        if isinstance(error, kind):
+            return word
+    found = _OUTAGE.search(str(error)) if isinstance(error, exceptions.RedisError) else None
+    return found and found[1]
 
 
 def outage(error: exceptions.ResponseError) -> exceptions.ConnectionError | None:
-    """The error to raise instead, one of RETRYABLE, if Redis refused a write for now; None if it refused for good."""
-    return exceptions.ConnectionError(f"Redis cannot write now: {error}") if _OUTAGE.search(str(error)) else None
+    """The error to raise instead, one of RETRYABLE, if Redis refused for now; None if it refused for good."""
+    word = outage_word(error)
+    said = str(error) if word is None or word in str(error) else f"{word} {error}"
+    return exceptions.ConnectionError(f"Redis cannot serve now: {said}") if word else None
 
 
-class _WritesCancellably(AbstractConnection):
-    """Bounds a write with asyncio.timeout.
+class _PatientConnection(AbstractConnection):
+    """Bounds a write with asyncio.timeout, and says of every command what may pass when it is repeated.
 
     redis-py uses asyncio.wait_for, which on Python 3.11 can swallow a cancellation
     (https://github.com/python/cpython/issues/86296): a timeout would not end, a task would not stop.
@@ -68,14 +88,22 @@ class _WritesCancellably(AbstractConnection):
         finally:
             self.socket_timeout = self._write_timeout
 
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except exceptions.ResponseError as error:
+            if outage_word(error) in _CONCERNS_ALL and not str(error).startswith("ERR"):
+                raise outage(error) or error from None
+            raise  # of one script in a pipeline: the others have answers of their own
 
-class _TCP(_WritesCancellably, Connection): ...
+
+class _TCP(_PatientConnection, Connection): ...
 
 
-class _TLS(_WritesCancellably, SSLConnection): ...
+class _TLS(_PatientConnection, SSLConnection): ...
 
 
-class _Socket(_WritesCancellably, UnixDomainSocketConnection): ...
+class _Socket(_PatientConnection, UnixDomainSocketConnection): ...
 
 
 _CONNECTIONS: dict[type[AbstractConnection], type[AbstractConnection]] = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from runtime_core.errors import ConfigError
 from runtime_core.partitioning import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from runtime_core.store import keys
+from runtime_core.store.connection import outage
 
 
 async def open_store(redis: Redis, partitions: int | None = None) -> int:
@@ -26,7 +28,10 @@ async def open_store(redis: Redis, partitions: int | None = None) -> int:
         str(keys.PROTOCOL_VERSION),
         str(partitions or DEFAULT_PARTITIONS),
     )
-    version, stored = await script
+    try:
+        version, stored = await script
+    except ResponseError as error:
+        raise outage(error) or error from None
     if partitions is not None and int(stored) != partitions:
         raise store_mismatch(version, stored)
     if int(version) != keys.PROTOCOL_VERSION:

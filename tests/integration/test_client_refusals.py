@@ -10,7 +10,9 @@ import pytest
 
 from producer.client import AsyncClient
 from runtime_core.contracts.run import RunRequest
+from runtime_core.embedded import EmbeddedRedis
 from runtime_core.errors import ConfigError, InvalidInputError, RunlaneError, RunNotFound
+from runtime_core.store.connection import connect_sync
 
 
 @pytest.fixture
@@ -51,6 +53,22 @@ def test_a_client_says_that_it_belongs_to_another_event_loop(redis_url: str) -> 
     with pytest.raises(RunlaneError, match="another event loop"):
         asyncio.run(handle.get())
     asyncio.run(client.aclose())
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "advice"),
+    [("CONFIG SET maxmemory 1", "OOM", "raise its maxmemory"), ("REPLICAOF 127.0.0.1 1", "READONLY", "the primary")],
+)
+async def test_a_redis_that_cannot_write_is_told_from_one_that_is_away(command: str, word: str, advice: str) -> None:
+    with EmbeddedRedis() as server, connect_sync(server.url) as console:
+        async with AsyncClient(server.url) as client:
+            await client.submit(hello())
+            console.execute_command(*command.split())
+            with pytest.raises(RunlaneError, match=f"does not serve now: {word}") as refused:
+                await client.submit(hello())
+            assert advice in str(refused.value)
+            (outcome,) = await client.submit_many([hello()])
+            assert word in str(outcome)
 
 
 async def test_an_absent_redis_is_named_without_its_password() -> None:

@@ -1,0 +1,148 @@
+"""A store in which every key of the catalogue stands, and every verb that a store class has, ready to be called.
+
+A verb may be called twice in a row: the second call is what a caller does after a lost reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+
+from runtime_core.contracts.run import ErrorDetails, RunRequest
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.store import keys
+from runtime_core.store.attempts import Admission
+from runtime_core.store.dead_letters import DeadLetterStore
+from runtime_core.store.leases import renew
+from runtime_core.store.meta import check_eviction_policy, open_store
+from runtime_core.store.sessions import artifact_entry, message_entry, state_entries
+from tests.integration.store.conftest import PARTITION, Store, frame
+
+SESSION = SessionKey("default/running")
+ENTRIES = [
+    message_entry({"role": "user", "content": "hi"}),
+    *state_entries({"old": 1}, {"new": 2}),
+    artifact_entry(SessionArtifact(name="a")),
+]
+STAGED = [json.dumps(entry) for entry in ENTRIES]
+
+
+def request(run_id: str, session_id: str, **fields: Any) -> RunRequest:
+    return RunRequest(agent_id="a", session_id=session_id, input_text="hi", run_id=run_id, **fields)
+
+
+class World(Store):
+    """Runs in every state: queued, behind another, running, cancelled while running, held, refused, dead."""
+
+    def __init__(self, redis: Redis, blocking: redis.Redis) -> None:
+        super().__init__(redis)
+        #: The connection of the renewal thread.
+        self.blocking = blocking
+        self.dead = DeadLetterStore(redis, self.runs, 1)
+
+    async def build(self) -> World:
+        await open_store(self.redis, 1)
+        await self.leases.heartbeat("w1", {"pid": "1"}, accepting=True)
+        await self._dead_letter("dead")
+        self.lease = await self.own()
+        self.running = await self._started("running", "running")
+        await self.submit("behind", "running")
+        await self.attempts.append(self.running, [(2, True, frame(self.running, 2, "run.started"))])
+        await self.attempts.stage(self.running, 0, STAGED[:1])
+        await self.attempts.step(self.running, "1", "{}")
+        self.cancelled = await self._started("cancelled", "cancelled")
+        await self.submit("child", "child", parent_run_id="cancelled")
+        await self.attempts.step(self.cancelled, "1", "{}")
+        await self.runs.cancel(self.cancelled.run)
+        self.held = await self._started("held", "held")
+        await self.attempts.stage(self.held, 0, STAGED)
+        await self.finish(self.held, 2, hold_session=True)
+        self.ended = await self._started("ended", "held too")
+        await self.submit("queued", "queued", queue_deadline_ms=60_000)
+        await self.sessions.edit(SessionKey("default/idle"), [ENTRIES[0]])
+        return self
+
+    async def _started(self, run_id: str, session_id: str) -> Admission:
+        await self.submit(run_id, session_id)
+        return await self.admitted(self.lease, run_id)
+
+    async def _dead_letter(self, run_id: str) -> None:
+        lease = await self.own("w0")
+        run = await self.submit(run_id, run_id)
+        await self.redis.hset(keys.run(PARTITION, run), "crashes", 7)
+        await self.admitted(lease, run_id)
+        await self.leases.release(await self.take_over(lease, "w1"))
+
+
+async def _renew(world: World) -> None:
+    (renewed,) = await asyncio.to_thread(renew, world.blocking, [world.lease])
+    if isinstance(renewed, Exception):
+        raise renewed
+
+
+async def _submit_many(world: World) -> None:
+    for outcome in await world.runs.submit_many([request("many1", "many"), request("many2", "many")]):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def _append(world: World) -> None:
+    frames = [(number, True, frame(world.running, number, "llm.delta")) for number in (3, 4)]
+    await world.attempts.append(world.running, [*frames, (4, False, frame(world.running, 4, "live"))])
+
+
+_ERROR = ErrorDetails(code="user.invalid_input", message="no")
+_IDLE = SessionKey("default/idle")
+
+#: Verbs that change the store.
+WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
+    "open a store": lambda world: open_store(world.redis),
+    "submit": lambda world: world.submit("new", "new", queue_deadline_ms=60_000),
+    "submit behind another": lambda world: world.submit("new", "running"),
+    "submit a child": lambda world: world.submit("new", "new", parent_run_id="running"),
+    "submit many": _submit_many,
+    "cancel a queued run": lambda world: world.runs.cancel(ScopedRunId("queued")),
+    "cancel a running run": lambda world: world.runs.cancel(world.running.run),
+    "cancel again with a child": lambda world: world.runs.cancel(world.cancelled.run),
+    "refuse": lambda world: world.runs.refuse(
+        tenant="default", run_id="bad", session_id="bad", agent_id="a", error=_ERROR
+    ),
+    "admit": lambda world: world.admit(world.lease, "queued", "nonce"),
+    "append": _append,
+    "stage": lambda world: world.attempts.stage(world.running, 1, STAGED),
+    "step": lambda world: world.attempts.step(world.running, "2", '{"more": 1}'),
+    "finish": lambda world: world.finish(world.ended, 2),
+    "finish and hold": lambda world: world.finish(world.ended, 2, hold_session=True),
+    "free a session": lambda world: world.attempts.free_session(world.held),
+    "repair": lambda world: world.attempts.repair(world.lease, world.ended.run, 1),
+    "heartbeat": lambda world: world.leases.heartbeat("w2", {"pid": "2"}, accepting=True),
+    "leave": lambda world: world.leases.leave("w1"),
+    "acquire": lambda world: world.leases.acquire(PARTITION + 1, "w2#1"),
+    "renew": _renew,
+    "release": lambda world: world.leases.release(world.lease, reserved_for="w2"),
+    "sweep": lambda world: world.sweep(world.lease),
+    "edit a session": lambda world: world.sessions.edit(_IDLE, [["set", "field", "1"]]),
+    "delete a session": lambda world: world.sessions.delete(_IDLE),
+    "redrive": lambda world: world.dead.redrive(ScopedRunId("dead")),
+}
+
+#: Verbs that only read.
+READS: dict[str, Callable[[World], Awaitable[Any]]] = {
+    "locate": lambda world: world.runs.locate(world.running.run),
+    "get": lambda world: world.runs.get(world.running.run),
+    "read a log": lambda world: world.log.read(PARTITION, world.running.run),
+    "observe": lambda world: world.leases.observe(1),
+    "messages": lambda world: world.sessions.messages(SESSION),
+    "artifacts": lambda world: world.sessions.artifacts(SESSION),
+    "state": lambda world: world.sessions.state(SESSION),
+    "known sessions": lambda world: world.sessions.known("default"),
+    "list dead letters": lambda world: world.dead.list(),
+    "show a dead letter": lambda world: world.dead.show(ScopedRunId("dead")),
+    "check the eviction policy": lambda world: check_eviction_policy(world.redis),
+}
