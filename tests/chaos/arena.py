@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from producer.client import AsyncClient
 from runtime_core.clock import boot_seconds
-from runtime_core.contracts.run import RunRecord
+from runtime_core.contracts.run import RunRecord, RunState
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.errors import RunNotFound
 from runtime_core.store.connection import connect
@@ -102,13 +102,22 @@ class Arena:
                 injection.cancel()
             await asyncio.gather(*injections, return_exceptions=True)
 
-    async def history(self) -> History:
-        """Wait until all has ended (SETTLE_S at most), stop the fleet, and read what there is to see."""
-        await self.load.ended(SETTLE_S)
+    async def alongside(self, work: Coroutine[None, None, None], load: Coroutine[None, None, None]) -> None:
+        """Do both; the load goes on until it ends by itself. A failure of either ends the other."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work)
+            group.create_task(load)
+
+    async def settle(self, within: float = SETTLE_S) -> None:
+        """Wait until every stream has ended, ``within`` seconds at most, and stop the fleet."""
+        await self.load.ended(within)
         await self._stop_fleet()
+
+    async def collect(self, *, reread_streams: bool = True) -> History:
+        """All that there is to see, read with a client that no fault meets."""
         runs = [submitted.run for submitted in self.load.submitted]
-        records = await asyncio.gather(*map(self._record, runs))
-        finished = {record.run_id: record for record in records if record is not None}
+        records = {record.run_id: record for record in await self._records(runs)}
+        finished = [run for run in runs if run in records and records[run].state is RunState.FINISHED]
         return History(
             partitions=self.partitions,
             boot_offset=boot_seconds() - time.time(),
@@ -119,9 +128,12 @@ class Arena:
             owners=self.leases.changes,
             cancels=self.cancels,
             streams=self.load.streams,
-            rereads=await reread(self.direct, [run for run in runs if run in finished and finished[run].result]),
-            records=finished,
+            rereads=await reread(self.direct, finished) if reread_streams else {},
+            records=records,
         )
+
+    async def _records(self, runs: Sequence[str]) -> list[RunRecord]:
+        return [record for record in await asyncio.gather(*map(self._record, runs)) if record is not None]
 
     async def _record(self, run: str) -> RunRecord | None:
         try:
@@ -145,10 +157,19 @@ class Arena:
         begin = boot_seconds()
         while True:
             await asyncio.sleep(_PROGRESS_EVERY_S)
-            self.tail.busy()
             self.console.print(
                 f"{boot_seconds() - begin:5.0f} s  submitted {len(self.load.submitted)}  finished {self.load.finished}"
-                f"  starts {self.tail.starts}  faults {len(self.injector.applied)}  kills that hit {self.injector.hits}"
-                f"  workers {len(self.fleet.living)}",
+                f"  starts {self.tail.started()}  faults {len(self.injector.applied)}"
+                f"  kills that hit {self.injector.hits}  workers {len(self.fleet.living)}",
                 highlight=False,
             )
+
+
+async def wait_until(condition: Callable[[], bool], description: str, within: float) -> float:
+    """Wait until ``condition`` holds; returns when (CLOCK_BOOTTIME). Raises TimeoutError with the description."""
+    end = boot_seconds() + within
+    while not condition():
+        if boot_seconds() > end:
+            raise TimeoutError(f"after {within:g} s still not: {description}")
+        await asyncio.sleep(0.02)
+    return boot_seconds()

@@ -99,7 +99,7 @@ class Injector:
                 until = await self._after(lasts, worker.proxy.release)
             case FaultKind.PUBSUB_MUTED:
                 worker.proxy.muted = True
-                until = await self._after(lasts, lambda: setattr(worker.proxy, "muted", False))
+                until = await self._after(lasts, worker.proxy.unmute)
             case _:
                 raise ValueError(f"{fault.kind} meets no worker")
         self.applied.append(Applied(kind=fault.kind, at=at, until=until, pid=worker.pid, worker=worker.name))

@@ -52,27 +52,29 @@ class Load:
     @property
     def finished(self) -> int:
         """Runs whose terminal chunk has come."""
-        return len(self.submitted) - len(self._readers)
+        return len(self.streams) - len(self._readers)
 
     async def submit(self, planned: Planned) -> None:
         """Submit until it is accepted; the same run id, so that a lost reply doubles nothing."""
-        request = RunRequest(
-            agent_id=str(AGENT["id"]), session_id=planned.session, input_text=planned.text, run_id=planned.run
-        )
         while True:
             try:
-                await self._client.submit(request)
+                await self._client.submit(_request(planned))
                 break
             except (RunConflict, InvalidInputError):
                 raise
             except RunlaneError:
                 await asyncio.sleep(_TRY_AGAIN_S)
-        self.submitted.append(
-            Submitted(run=planned.run, session=planned.session, at=boot_seconds(), ends_as=planned.ends_as)
-        )
+        self.submitted.append(_accepted(planned))
         reader = asyncio.create_task(self._follow(planned.run))
         self._readers.add(reader)
         reader.add_done_callback(self._readers.discard)
+
+    async def submit_all(self, planned: Sequence[Planned]) -> None:
+        """Submit in one go and follow no stream. Raises what any of them is refused for."""
+        for one, outcome in zip(planned, await self._client.submit_many(list(map(_request, planned))), strict=True):
+            if isinstance(outcome, RunlaneError):
+                raise outcome
+            self.submitted.append(_accepted(one))
 
     async def submit_at(self, rate: float, runs: Iterator[Planned], more: Callable[[int], bool]) -> None:
         """One after the other, ``rate`` a second, while ``more`` (of those submitted) says so."""
@@ -101,6 +103,16 @@ class Load:
                 raise
             except RunlaneError:
                 await asyncio.sleep(_TRY_AGAIN_S)
+
+
+def _request(planned: Planned) -> RunRequest:
+    return RunRequest(
+        agent_id=str(AGENT["id"]), session_id=planned.session, input_text=planned.text, run_id=planned.run
+    )
+
+
+def _accepted(planned: Planned) -> Submitted:
+    return Submitted(run=planned.run, session=planned.session, at=boot_seconds(), ends_as=planned.ends_as)
 
 
 def observed(chunk: RunStreamChunk) -> Chunk:

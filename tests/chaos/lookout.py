@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -21,8 +23,11 @@ class LeaseWatch:
         self._leases = LeaseStore(redis)
         self._partitions = partitions
         self._every = every
+        #: Partition → (worker, fence).
         self._last: dict[int, tuple[str, str]] = {}
         self.changes: list[OwnerSeen] = []
+        #: Each change of the members, as names: when it was seen, and who they were.
+        self.members: list[tuple[float, frozenset[str]]] = []
         self.fleet: FleetView | None = None
 
     async def run(self) -> None:
@@ -33,13 +38,27 @@ class LeaseWatch:
                 self.fleet = None
             await asyncio.sleep(self._every)
 
+    def holdings(self) -> Counter[str]:
+        """How many partitions each worker holds, at the last look; nobody's under the empty name."""
+        return Counter(worker for worker, _ in self._last.values())
+
+    def balanced(self, names: Collection[str]) -> bool:
+        """Whether exactly these are members, and share all partitions evenly."""
+        held = self.holdings()
+        share, extra = divmod(self._partitions, len(names))
+        even = all(share <= held[name] <= share + (extra > 0) for name in names)
+        return bool(self.members) and self.members[-1][1] == frozenset(names) == frozenset(held) and even
+
     def _note(self, fleet: FleetView) -> None:
         at = boot_seconds()
         self.fleet = fleet
+        members = frozenset(map(node, fleet.members))
+        if not self.members or self.members[-1][1] != members:
+            self.members.append((at, members))
         for lease in fleet.leases:
-            if self._last.get(lease.partition) != (lease.owner, lease.fence):
-                self._last[lease.partition] = (lease.owner, lease.fence)
-                worker = node(lease.owner)
+            worker = node(lease.owner)
+            if self._last.get(lease.partition) != (worker, lease.fence):
+                self._last[lease.partition] = (worker, lease.fence)
                 self.changes.append(OwnerSeen(at=at, partition=lease.partition, worker=worker, fence=lease.fence))
 
 
@@ -55,17 +74,17 @@ class JournalTail:
         self._path = path
         self._read = 0
         self._executing: dict[tuple[str, int], int] = {}
-        self.starts = 0
+        self._starts = 0
+
+    def started(self) -> int:
+        """How many executions have started."""
+        self._catch_up()
+        return self._starts
 
     def busy(self) -> set[int]:
         """Processes that execute a run now, or died over one."""
         self._catch_up()
         return set(self._executing.values())
-
-    def executing(self, pid: int) -> int:
-        """How many runs a process executes now."""
-        self._catch_up()
-        return sum(one == pid for one in self._executing.values())
 
     def _catch_up(self) -> None:
         if not self._path.exists():
@@ -78,7 +97,7 @@ class JournalTail:
         for text in whole.splitlines():
             line = Line.model_validate_json(text)
             if line.what is What.START:
-                self.starts += 1
+                self._starts += 1
                 self._executing[line.run, line.pid] = line.pid
             elif line.what in (What.END, What.CUT):
                 self._executing.pop((line.run, line.pid), None)

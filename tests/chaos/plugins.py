@@ -54,7 +54,7 @@ class Effect:
 
 
 class Working(Pattern):
-    """Input ``work <seconds>``, or ``poison``: kills its process.
+    """Input ``work <seconds>``, with side effects; ``idle <seconds>``, without; or ``poison``: kills its process.
 
     The output names attempt and process, and the runs whose exchanges are in the session's transcript.
     """
@@ -64,9 +64,13 @@ class Working(Pattern):
         _note(What.START, context)
         try:
             verb, _, seconds = context.input_text.partition(" ")
-            if verb == "poison":
-                os.kill(os.getpid(), signal.SIGKILL)
-            await self._work(float(seconds))
+            match verb:
+                case "poison":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "idle":
+                    await asyncio.sleep(float(seconds))
+                case _:
+                    await self._work(float(seconds))
         except BaseException:
             _note(What.CUT, context)
             raise

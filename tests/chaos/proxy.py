@@ -53,6 +53,11 @@ class Proxy:
     def release(self) -> None:
         self._open.set()
 
+    def unmute(self) -> None:
+        """Subscribers hear again, on new connections: the old ones may have lost half a message."""
+        self.muted = False
+        self.cut()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         upstream: asyncio.StreamWriter | None = None

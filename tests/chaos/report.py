@@ -76,7 +76,7 @@ def show(
     table.add_row("dead letters", str(len(figures.dead_letters)))
     table.add_row("runs with a crash counted", str(len(figures.crashed)))
     table.add_row("warm starts", "" if figures.warm is None else f"{figures.warm:.0%}")
-    table.add_row("workers that fell by themselves", ", ".join(figures.fallen) or "0")
+    table.add_row("workers that fell by themselves", str(len(figures.fallen)))
     console.print(table)
 
 
