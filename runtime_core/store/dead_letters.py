@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -15,6 +14,7 @@ from runtime_core.errors import InvalidInputError, RunDeadLetter
 from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, derived_run_id, split_run_id, split_session_key
 from runtime_core.store import keys
 from runtime_core.store.runs import RunStore, Submitted
+from runtime_core.store.scripts import run_script
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +90,7 @@ class DeadLetterStore:
         metadata = letter.request.metadata | {"redrive_of": run_id}
         again = letter.request.model_copy(update={"run_id": derived_run_id("redrive", run), "metadata": metadata})
         submitted = await self._runs.submit(again, tenant=tenant)
-        noted: Any = self._redis.hset(keys.run(letter.record.partition, run), "redriven_as", again.run_id)
-        await noted
+        await run_script(self._redis, "redriven", letter.record.partition, run, again.run_id)
         return submitted
 
 

@@ -39,10 +39,17 @@ For the whole store:
 | rl:worker:<name> | HASH | what the worker says of itself | heartbeat | 60 s |
 | rl:fleet | pub/sub | events without a run | workers | – |
 | runs.p0007 | LIST | Celery queue: doorbells of the partition | scripts | bounded by ready |
-| runs | LIST | Celery queue: submissions by plain Celery clients | anyone | – |
+| runs, unacked, unacked_index | LIST, HASH, ZSET | Celery queue: submissions by plain Celery clients | anyone, workers | bounded by what was sent and no worker took yet |
+| runs.bad | LIST | submissions that could not be read, newest 1,000 | workers | bounded |
+| _kombu.binding*, *.pidbox | SET, LIST | Celery's queues and its control commands | Celery | bounded by queues and workers |
 """  # noqa: E501
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Final
 
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.partitioning import partition_name
@@ -56,6 +63,67 @@ MEMBERS = "rl:members"
 PULSE = "rl:pulse"
 FLEET_CHANNEL = "rl:fleet"
 INGRESS_QUEUE = "runs"
+
+
+class Life(StrEnum):
+    """When a key goes, or what bounds it. Every key has one of these lives: nothing grows for ever."""
+
+    #: Lives as long as the store: one in the store or in a partition, a handful of fields.
+    STORE = "store"
+    #: Has no TTL while its run is unfinished, and one from the moment that it is finished.
+    RUN = "run"
+    #: Names unfinished runs only: gone when they are finished.
+    UNFINISHED = "unfinished"
+    #: Has a TTL from the start, which use renews.
+    TTL = "ttl"
+    #: Is trimmed whenever it grows: dead letters to 10,000 and 30 days, workers to those heard of in the last minute.
+    TRIMMED = "trimmed"
+    #: Is of Celery's making: bounded by queues and workers, or by what plain Celery clients sent and no worker took.
+    CELERY = "celery"
+
+
+#: The table above for programs: pattern of the key → its life. Ids hold no glob characters.
+LIVES: Final[Mapping[str, Life]] = {
+    "rl:{p????}:lease": Life.STORE,
+    "rl:{p????}:stats": Life.STORE,
+    "rl:{p????}:run:*": Life.RUN,
+    "rl:{p????}:log:*": Life.RUN,
+    "rl:{p????}:steps:*": Life.RUN,
+    "rl:{p????}:children:*": Life.RUN,
+    "rl:{p????}:crashes:*": Life.RUN,
+    "rl:{p????}:staged:*": Life.UNFINISHED,
+    "rl:{p????}:mailbox:*": Life.UNFINISHED,
+    "rl:{p????}:ready": Life.UNFINISHED,
+    "rl:{p????}:live": Life.UNFINISHED,
+    "rl:{p????}:cancels": Life.UNFINISHED,
+    "rl:{p????}:cascades": Life.UNFINISHED,
+    "rl:{p????}:deadlines": Life.UNFINISHED,
+    "rl:{p????}:dead": Life.TRIMMED,
+    "rl:{p????}:session:*:meta": Life.TTL,
+    "rl:{p????}:session:*:state": Life.TTL,
+    "rl:{p????}:session:*:transcript": Life.TTL,
+    "rl:{p????}:session:*:artifacts": Life.TTL,
+    "rl:meta": Life.STORE,
+    "rl:pulse": Life.STORE,
+    "rl:id:*": Life.RUN,
+    "rl:workers": Life.TRIMMED,
+    "rl:members": Life.TRIMMED,
+    "rl:worker:*": Life.TTL,
+    "rl:probation:*": Life.TTL,
+    "runs.p????": Life.UNFINISHED,
+    "runs": Life.CELERY,
+    "runs.bad": Life.CELERY,
+    "unacked": Life.CELERY,
+    "unacked_index": Life.CELERY,
+    "unacked_mutex": Life.CELERY,
+    "_kombu.binding*": Life.CELERY,
+    "*.pidbox": Life.CELERY,
+}
+
+
+def life_of(key: str) -> Life | None:
+    """The life of a key of the store, None for one that the catalogue does not know."""
+    return next((life for pattern, life in LIVES.items() if fnmatchcase(key, pattern)), None)
 
 
 def worker(name: str) -> str:
