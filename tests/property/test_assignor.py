@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -104,6 +105,36 @@ def test_above_its_quota_a_worker_takes_orphans_only(view: FleetView) -> None:
         quota = quotas(view.members, holdings(view), len(view.leases))[worker]
         taken = wanted(view, worker, held=held)
         assert all(is_orphan(one, view) for one in taken[max(0, quota - len(held)) :])
+
+
+@given(fleets())
+def test_nothing_stays_ownerless_each_look_takes_a_share_of_the_orphans(view: FleetView) -> None:
+    later = replace(view, now_ms=NOW + 60_000)  # nobody has renewed or taken anything since
+    for worker in view.members:
+        held = [one.partition for one in view.leases if one.worker == worker]
+        room = max(0, quotas(view.members, holdings(later), len(view.leases))[worker] - len(held))
+        orphans = len(view.leases) - len(held)
+        above = math.ceil(max(0, orphans - room) / len(view.members))
+        assert len(wanted(later, worker, held=held)) == min(room, orphans) + above
+
+
+@given(st.integers(1, 32), st.data())
+def test_what_is_kept_for_a_worker_and_what_it_took_unknowingly_come_first(count: int, data: st.DataObject) -> None:
+    members = {f"w{number}" for number in range(count)}
+    view = fleet(members, [""] * count)
+    mine = data.draw(st.integers(0, count - 1))
+    kept = replace(view.leases[mine], reserved_for="w0", reserved_until_ms=NOW + 1)
+    taken = lease(mine, "w0")
+    for one, unanswered in ((kept, frozenset[str]()), (taken, frozenset({taken.owner}))):
+        leases = [one if other.partition == mine else other for other in view.leases]
+        (first, *_) = wanted(replace(view, leases=leases), "w0", held=[], unanswered=unanswered)
+        assert first == one
+
+
+def test_workers_that_start_together_want_different_partitions() -> None:
+    view = fleet({"w1", "w2", "w3", "w4"}, [""] * 64)
+    chosen = {one.partition for worker in view.members for one in wanted(view, worker, held=[])}
+    assert len(chosen) > 64 // 2
 
 
 def test_a_lease_may_be_taken_when_it_lapsed_while_redis_answered() -> None:

@@ -58,6 +58,12 @@ class Protocol(CheckedMachine):
         for partition in range(PARTITIONS):
             self._acquire(WORKERS[partition], partition)
 
+    @initialize(numbers=st.sampled_from([(2, 1, 0, 5, 4, 3), (1, 0, 4), ()]))
+    def some_runs_wait(self, numbers: tuple[int, ...]) -> None:
+        for number in numbers:
+            self.timed.now_ms += 1
+            self._submit(number, SESSIONS[number % len(SESSIONS)])
+
     @rule(worker=st.sampled_from(WORKERS), how=st.sampled_from(["dies", "stalls", "drains", "returns"]))
     def a_worker_changes(self, worker: str, how: str) -> None:
         for group in (self.silent, self.stalled, self.draining):
@@ -86,14 +92,14 @@ class Protocol(CheckedMachine):
                     self.both("renew", (lease,))
         self.check("time", (), self.now)
 
-    @precondition(lambda self: self.port.admissions)
-    @rule(ms=st.sampled_from([2_001, 6_001]))
-    def redis_is_away(self, ms: int) -> None:
-        """Nobody beats or renews; what the fleet is told of the time before is worth nothing."""
+    @rule(ms=st.sampled_from([2_001, 6_001]), worker=st.sampled_from(WORKERS), partition=st.integers(0, PARTITIONS - 1))
+    def redis_is_away(self, ms: int, worker: str, partition: int) -> None:
+        """Nobody beats or renews, and when it is back the time before proves nothing: a lease is not taken at once."""
         self.timed.now_ms += ms
-        for worker in WORKERS:
-            if worker not in self.silent:
-                self.do("heartbeat", worker, worker not in self.draining)
+        for name in WORKERS:
+            if name not in self.silent:
+                self.do("heartbeat", name, name not in self.draining)
+        self._acquire(worker, partition)
 
     # Leases
 
@@ -128,6 +134,19 @@ class Protocol(CheckedMachine):
         if owner and owner != heir:
             self.a_worker_changes(owner, "returns")
 
+    @rule(
+        partition=st.integers(0, PARTITIONS - 1),
+        times=st.integers(2, 6),
+        together=st.booleans(),
+        dies=st.sampled_from([True, True, True, False]),
+    )
+    def runs_lose_their_workers_again_and_again(self, partition: int, times: int, together: bool, dies: bool) -> None:
+        """All heads of the partition, or one alone, execute each time: into probation, to be blamed or spared."""
+        for turn in range(times):
+            for _ in range(len(SESSIONS) if together else 1):
+                self._start_a_head(partition)
+            self.partition_is_taken_over(partition, WORKERS[turn % len(WORKERS)], dies, False)
+
     @rule(nth=newest, in_hand=st.integers(0, 2), repeat=often)
     def sweep(self, nth: int, in_hand: int, repeat: bool) -> None:
         lease, before = self._lease(nth), self.now
@@ -157,14 +176,7 @@ class Protocol(CheckedMachine):
         self, number: int, session: int, body: str, parent: int | None, deadline: int | None, tight: bool, repeat: bool
     ) -> None:
         parent_id = None if parent is None else f"r{number - parent}"
-        request = RunRequest(
-            agent_id="agent",
-            session_id=SESSIONS[(number + session) % len(SESSIONS)],
-            input_text=body,
-            run_id=f"r{number}",
-            parent_run_id=parent_id,
-            queue_deadline_ms=deadline,
-        )
+        request = _request(number, SESSIONS[(number + session) % len(SESSIONS)], body, parent_id, deadline)
         before = self.now
         created = self.do("submit", request, tight, repeat=repeat)
         run = self.model.runs.get(ScopedRunId(f"r{number}"))
@@ -195,7 +207,7 @@ class Protocol(CheckedMachine):
         run = self._run(number)
         lease = self._lease(nth) if nth is not None else self._owner(run.partition)
         if lease is not None:
-            name = self._name() if nonce == 0 else str(max(0, self.names - nonce))
+            name = self._name() if nonce < 2 else run.nonce or run.announced or self._name()
             self.do("admit", lease, run.id, name, 1 + number % 2, repeat=repeat)
 
     @precondition(lambda self: self.model.runs)
@@ -278,6 +290,9 @@ class Protocol(CheckedMachine):
 
     # Who is meant
 
+    def _submit(self, number: int, session: str) -> None:
+        self.do("submit", _request(number, session), False)
+
     def _acquire(self, worker: str, partition: int, repeat: bool = False) -> None:
         before = self.now
         lease = self.do("acquire", partition, f"{worker}#{self._name()}", repeat=repeat)
@@ -314,6 +329,19 @@ class Protocol(CheckedMachine):
 
     def _admission(self, nth: int) -> Admission:
         return self.port.admissions[-1 - nth % len(self.port.admissions)]
+
+
+def _request(
+    number: int, session: str, body: str = "hi", parent: str | None = None, deadline: int | None = None
+) -> RunRequest:
+    return RunRequest(
+        agent_id="agent",
+        session_id=session,
+        input_text=body,
+        run_id=f"r{number}",
+        parent_run_id=parent,
+        queue_deadline_ms=deadline,
+    )
 
 
 def _worker(lease: Lease) -> str:
