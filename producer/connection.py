@@ -19,7 +19,7 @@ from runtime_core.redaction import redacted_url
 from runtime_core.store.connection import RETRYABLE, connect, outage_word
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.log import RunLog
-from runtime_core.store.meta import open_store
+from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.runs import RunStore
 
 #: Seconds that a read outlasts an outage of Redis; a restart with a large append-only file takes about that long.
@@ -72,6 +72,7 @@ class StoreConnection:
         self.check_usable()
         async with self._opening:
             if self._stores is None:
+                await self.call(lambda: check_eviction_policy(self._redis))
                 partitions = await self.call(lambda: open_store(self._redis, self._partitions))
                 runs = RunStore(
                     self._redis, partitions, session_limit=self._session_limit, partition_limit=self._partition_limit

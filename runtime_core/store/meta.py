@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from runtime_core.errors import ConfigError
 from runtime_core.partitioning import DEFAULT_PARTITIONS, MAX_PARTITIONS
@@ -40,8 +40,11 @@ async def open_store(redis: Redis, partitions: int | None = None) -> int:
 
 
 async def check_eviction_policy(redis: Redis) -> None:
-    """Raise ConfigError if Redis may evict run records. A server that hides its CONFIG is trusted."""
-    memory: dict[str, Any] = await redis.info("memory")
+    """Raise ConfigError if Redis may evict run records. A server that hides its settings is trusted."""
+    try:
+        memory: dict[str, Any] = await redis.info("memory")
+    except NoPermissionError:
+        return
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise ConfigError(

@@ -12,6 +12,7 @@ from producer.client import AsyncClient
 from runtime_core.contracts.run import RunRequest
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.errors import ConfigError, InvalidInputError, RunlaneError, RunNotFound
+from runtime_core.store import keys
 from runtime_core.store.connection import connect_sync
 
 
@@ -53,6 +54,35 @@ def test_a_client_says_that_it_belongs_to_another_event_loop(redis_url: str) -> 
     with pytest.raises(RunlaneError, match="another event loop"):
         asyncio.run(handle.get())
     asyncio.run(client.aclose())
+
+
+async def test_a_store_of_another_protocol_version_is_refused(redis_url: str, redis: Any) -> None:
+    await redis.hset(keys.META, mapping={"version": keys.PROTOCOL_VERSION + 1, "partitions": 64})
+    async with AsyncClient(redis_url) as client:
+        with pytest.raises(ConfigError, match="protocol version 2, this process speaks 1") as refused:
+            await client.submit(hello())
+        assert "the same release of runlane everywhere" in str(refused.value)
+
+
+async def test_a_store_that_changes_under_an_open_client_is_refused(
+    redis_url: str, redis: Any, client: AsyncClient
+) -> None:
+    await client.submit(hello())
+    await redis.hset(keys.META, "partitions", 7)
+    with pytest.raises(ConfigError, match="7 partitions"):
+        await client.submit(hello())
+
+
+async def test_a_redis_that_evicts_is_refused_unless_it_hides_its_settings() -> None:
+    with EmbeddedRedis() as server, connect_sync(server.url) as console:
+        console.config_set("maxmemory-policy", "allkeys-lru")
+        async with AsyncClient(server.url) as client:
+            with pytest.raises(ConfigError, match="maxmemory-policy is allkeys-lru") as refused:
+                await client.submit(hello())
+            assert "noeviction" in str(refused.value)
+        console.execute_command(*["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-info"])
+        async with AsyncClient(server.url.replace("://", "://app:secret@")) as client:
+            assert (await client.submit(hello())).created
 
 
 @pytest.mark.parametrize(

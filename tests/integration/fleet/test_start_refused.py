@@ -1,0 +1,40 @@
+"""A worker refuses a store that it would harm, or that would lose runs, and says why and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from runtime_core.embedded import EmbeddedRedis
+from runtime_core.store import keys
+from runtime_core.store.connection import connect_sync
+from tests.integration.fleet.conftest import Fleet, wait_until
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    with EmbeddedRedis() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize(
+    ("command", "why", "fix"),
+    [
+        ("CONFIG SET maxmemory-policy volatile-lru", "its maxmemory-policy is volatile-lru", "noeviction"),
+        (f"HSET {keys.META} version 9 partitions 8", "the store has protocol version 9", "the same release"),
+        (f"HSET {keys.META} version 1 partitions 3", "the store has 3 partitions", "set RUNLANE_PARTITIONS=3"),
+    ],
+)
+async def test_a_worker_refuses_to_start_and_says_why(
+    fleet: Fleet, redis_url: str, command: str, why: str, fix: str
+) -> None:
+    with connect_sync(redis_url) as console:
+        console.execute_command(*command.split())
+    (worker,) = await fleet.start(1)
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=30)
+    assert worker.exit_code == 2
+    log = worker.log.read_text()
+    assert why in log
+    assert fix in log
+    assert "Traceback" not in log
