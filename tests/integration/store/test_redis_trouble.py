@@ -121,6 +121,13 @@ async def without_its_primary(redis: Any, console: BlockingRedis, folder: Path) 
 
 
 @asynccontextmanager
+async def without_replicas(redis: Any, console: BlockingRedis, folder: Path) -> AsyncGenerator[None]:
+    await redis.config_set("min-replicas-to-write", 1)
+    yield
+    await redis.config_set("min-replicas-to-write", 0)
+
+
+@asynccontextmanager
 async def without_a_disk(redis: Any, console: BlockingRedis, folder: Path) -> AsyncGenerator[None]:
     before = (await redis.config_get("dir"))["dir"]
     gone = folder / "gone"
@@ -167,6 +174,7 @@ async def loading(redis: Any, console: BlockingRedis, folder: Path) -> AsyncGene
 #: Trouble, and the words by which Redis names it.
 TROUBLES: list[tuple[Trouble, set[str]]] = [
     (read_only, {"READONLY"}),
+    (without_replicas, {"NOREPLICAS"}),
     (without_a_disk, {"MISCONF"}),
     (without_its_primary, {"MASTERDOWN", "READONLY"}),
     (busy, {"BUSY"}),
@@ -197,7 +205,7 @@ async def test_what_redis_cannot_serve_is_to_be_tried_again_and_changes_nothing(
         assert isinstance(error, RedisError if name == "renew" else RETRYABLE), (name, error)
         assert outage_word(error) in words, (name, error)
     assert WRITES.keys() - refused.keys() <= {"sweep"}, "a sweep that finds nothing to ring writes nothing"
-    if trouble is read_only:
+    if trouble in (read_only, without_replicas):
         assert not READS.keys() & refused.keys()
 
 
