@@ -13,7 +13,7 @@ from producer.relay import Relay
 from producer.subscriptions import Subscriptions
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord
-from runtime_core.errors import RunlaneError
+from runtime_core.errors import RunlaneError, StoreUnavailable
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
 from runtime_core.store.connection import RETRYABLE, connect, outage_word
@@ -144,13 +144,13 @@ class StoreConnection:
             await subscriptions.release()
         await self._redis.aclose()
 
-    def _unreachable(self, error: Exception) -> RunlaneError:
+    def _unreachable(self, error: Exception) -> StoreUnavailable:
         word = outage_word(error)
         if word is not None:
-            return RunlaneError(
+            return StoreUnavailable(
                 f"Redis at {redacted_url(self.url)} does not serve now: {word}: {error}", hint=_OUTAGE_HINTS[word]
             )
-        return RunlaneError(
+        return StoreUnavailable(
             f"Redis at {redacted_url(self.url)} cannot be reached: {error}",
             hint="is it running? `runlane up` starts one; RUNLANE_REDIS_URL or --redis-url name another",
         )

@@ -294,6 +294,13 @@ class QueueDeadline(RunlaneError):
     retryable = True
 
 
+class StoreUnavailable(RunlaneError):
+    """Redis does not answer, or refuses to serve for now. Every verb may be repeated."""
+
+    code = "store.unavailable"
+    retryable = True
+
+
 class RunConflict(RunlaneError):
     """The run id is taken by another request."""
 
