@@ -174,11 +174,11 @@ class RunStore:
     async def _cancel(self, run: ScopedRunId, seen: set[str]) -> CancelOutcome:
         seen.add(run)  # a run may name itself or its own child as its parent
         partition = await self.locate(run)
-        word, *children = await run_script(self._redis, "cancel", partition, run)
+        word, *cascade = await run_script(self._redis, "cancel", partition, run)
         if word == "GONE":
             raise self._not_found(run)
-        if children:
-            for child in children:
+        if cascade:
+            for child in cascade[0]:
                 if child not in seen:
                     with contextlib.suppress(RunNotFound):  # it was announced and never submitted, or is long over
                         await self._cancel(ScopedRunId(child), seen)

@@ -1,7 +1,7 @@
 -- run
 -- A queued run ends here; for a running one the intent is stored first, the message only hurries it along. A run with
 -- children stays among the cascades until each of them was cancelled, too.
--- → CANCELLED child… | CANCELLING child… | FINISHED child… (only while its cascade is not done) | GONE
+-- → CANCELLED | CANCELLING | FINISHED, with {child …} while the cascade is not done | GONE
 local id = ARGV[4]
 local run = record(id, 'state')
 if not run.state then return {'GONE'} end
@@ -19,4 +19,4 @@ if run.state ~= 'finished' then
   end
 end
 if call('SISMEMBER', CASCADES, id) == 0 then return {answer} end
-return {answer, unpack(call('SMEMBERS', children_key(id)))}
+return {answer, call('SMEMBERS', children_key(id))}

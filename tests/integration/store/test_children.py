@@ -62,6 +62,20 @@ async def test_what_a_dead_caller_left_undone_is_told_to_the_owner_and_done_by_a
     assert (await store.sweep(lease)).cascades == []
 
 
+async def test_a_parent_may_have_more_children_than_lua_unpacks(store: Store) -> None:
+    lease = await store.own()
+    await store.submit(PARENT, "p")
+    await store.admitted(lease, PARENT)
+    await store.submit("child", "c", parent_run_id="parent")
+    announced = [f"announced {number}" for number in range(8_000)]
+    await store.redis.sadd(f"{keys.prefix(PARTITION)}children:parent", *announced)
+
+    assert await store.runs.cancel(PARENT) is CancelOutcome.CANCELLING
+
+    assert await status(store, "child") is StopReason.CANCELLED
+    assert (await store.sweep(lease)).cascades == []
+
+
 async def test_the_id_of_a_run_outside_of_the_fleet_is_a_label(store: Store) -> None:
     await store.submit("child", "c", parent_run_id="elsewhere")
     assert (await store.runs.get(ScopedRunId("child"))).state is RunState.QUEUED
