@@ -4,8 +4,7 @@ Each call goes to the real scripts (``protocol/port.py``) and to a model in plai
 must give the same answer and afterwards say the same of every run, session, lease and worker. Then come the invariants
 (``protocol/invariants.py``). The clock is ours: time passes when a rule says so.
 
-More than CI runs: ``RUNLANE_PROTOCOL_EXAMPLES=2000 pytest tests/property/test_protocol.py``, which draws new examples
-each time.
+For more, newly drawn each time: ``RUNLANE_PROTOCOL_EXAMPLES=2000 pytest tests/property/test_protocol.py``.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Protocol(CheckedMachine):
     def some_runs_wait(self, numbers: tuple[int, ...]) -> None:
         for number in numbers:
             self.timed.now_ms += 1
-            self._submit(number, SESSIONS[number % len(SESSIONS)])
+            self.do("submit", _request(number, SESSIONS[number % len(SESSIONS)]), False)
 
     @rule(worker=st.sampled_from(WORKERS), how=st.sampled_from(["dies", "stalls", "drains", "returns"]))
     def a_worker_changes(self, worker: str, how: str) -> None:
@@ -268,6 +267,40 @@ class Protocol(CheckedMachine):
         by = admission.lease if lease is None else self._lease(lease)
         self.do("repair", by, admission.run, admission.attempt - older, repeat=repeat)
 
+    @rule(
+        partition=st.integers(0, PARTITIONS - 1), how=st.sampled_from(["held", "repaired", "handed over", "cancelled"])
+    )
+    def an_attempt_ends_early(self, partition: int, how: str) -> None:
+        """It has staged and logged; then its end is not the end of its code, or comes from outside while it goes on."""
+        given = len(self.port.admissions)
+        self._start_a_head(partition)
+        if len(self.port.admissions) == given:
+            return
+        old = self._admission(0)
+        self.do("stage", old, len(self.model.runs[old.run].staged), [f"{old.run}.{old.attempt}"])
+        self.append(0, 1, ["x"], False, False)
+        if how == "held":
+            self.finish(0, 1, StopReason.COMPLETED, True, False)
+            for run in self.model.sessions[old.session].mailbox[:1]:
+                self.do("admit", old.lease, run, self._name(), 1)
+            return
+        if how == "cancelled":
+            self.do("cancel", old.run)
+        if how == "handed over":
+            self.do("release", old.lease, "")
+            self._acquire(_worker(old.lease), partition)
+        else:
+            self.do("repair", old.lease, old.run, old.attempt)
+        for nonce in (self._name(), self._name()):
+            lease = self._owner(partition)
+            if lease is not None:
+                self.do("admit", lease, old.run, nonce, 1)
+        sequence = len(self.model.runs[old.run].log) + 1
+        self.do("append", old, [(sequence, True, "y")])
+        self.do("stage", old, 0, ["late"])
+        self.do("step", old, "late", "late")
+        self.do("finish", old, sequence, StopReason.COMPLETED, False)
+
     # Deliveries that go wrong, and replies that come late
 
     @rule(partition=st.integers(0, PARTITIONS - 1), how=st.sampled_from(["taken", "lost", "doubled"]))
@@ -289,9 +322,6 @@ class Protocol(CheckedMachine):
         self.do(verb, *values)
 
     # Who is meant
-
-    def _submit(self, number: int, session: str) -> None:
-        self.do("submit", _request(number, session), False)
 
     def _acquire(self, worker: str, partition: int, repeat: bool = False) -> None:
         before = self.now
@@ -359,8 +389,8 @@ def test_the_scripts_do_what_the_design_says(machine: type[Protocol]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES or 60,
-            stateful_step_count=50,
+            max_examples=EXAMPLES or 50,
+            stateful_step_count=35,
             deadline=None,
             derandomize=not EXAMPLES,
             database=None,

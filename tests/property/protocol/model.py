@@ -238,7 +238,7 @@ class Model:
                 return RefusalReason.NOT_HEAD, None
             if session.live is not None:
                 return RefusalReason.BUSY, None
-            if not self._enter_probation(record, lease.owner.partition("#")[0]):
+            if not self._may_start(record, lease.owner.partition("#")[0]):
                 return RefusalReason.PROBATION, None
             record.config_version = session.config_version = session.config_version or config_version
             record.state, record.attempt, record.deadline_ms = RunState.RUNNING, record.attempt + 1, None
@@ -333,14 +333,13 @@ class Model:
     def _suspects(self, run: Run) -> dict[ScopedRunId, tuple[int, int]]:
         return self.probation.setdefault(run.owner.partition("#")[0], {})
 
-    def _enter_probation(self, run: Run, worker: str) -> bool:
-        if run.counts["crashes"] < 2:
-            return True
+    def _may_start(self, run: Run, worker: str) -> bool:
         suspects = self.probation.setdefault(worker, {})
         for other, (entered_ms, charges) in suspects.items():
             if other != run.id and self.now - entered_ms < SOLO_MS and (charges or run.counts["charges"]):
                 return False
-        suspects[run.id] = self.now, run.counts["charges"]
+        if run.counts["crashes"] >= 2 or run.counts["spared"]:
+            suspects[run.id] = self.now, run.counts["charges"]
         return True
 
     def _expire(self, run: Run) -> None:
