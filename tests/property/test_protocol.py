@@ -321,8 +321,6 @@ class Protocol(CheckedMachine):
         verb, values = self.calls[-1 - age % len(self.calls)]
         self.do(verb, *values)
 
-    # Who is meant
-
     def _acquire(self, worker: str, partition: int, repeat: bool = False) -> None:
         before = self.now
         lease = self.do("acquire", partition, f"{worker}#{self._name()}", repeat=repeat)
