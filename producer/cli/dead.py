@@ -93,7 +93,7 @@ def show(
 
 @app.command()
 def redrive(
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN_ID]", help="The dead letter.")] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN_ID", help="The dead letter.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every dead letter not redriven yet, oldest first.")
     ] = False,
@@ -200,8 +200,9 @@ def _facts(letter: DeadLetter) -> str:
         "input": letter.request.input_text if letter.request else "(the request cannot be read)",
         "redriven as": letter.redriven_as or "not yet: runlane dead redrive " + record.run_id,
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+    width = max(map(len, facts)) + 2
+    lines = (name.ljust(width) + value.replace("\n", "\n" + " " * width) for name, value in facts.items())
+    return "\n".join(lines)
 
 
 def _time(milliseconds: int | None) -> str:
