@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,8 +73,11 @@ def recoveries(history: History, hit: Sequence[Execution], all_executions: Seque
     for one in hit:
         again = next((start for start in starts[one.run] if start > one.end), None)
         if again is not None:
-            partition = partitions[one.run]
-            deaths = [at for at, worker in kills if one.end < at < again and holders.at(partition, at) == worker]
+            deaths = [
+                at
+                for at, worker in kills
+                if one.end < at < again and holders.died_holding(partitions[one.run], worker, at)
+            ]
             found.append(again - max([one.end, *deaths]))
     return found
 
@@ -87,11 +90,14 @@ class Holders:
         for seen in owners:
             self._seen[seen.partition].append(seen)
 
-    def at(self, partition: int, at: float) -> str:
-        """Name of the worker that held the partition then; empty if nobody did."""
+    def died_holding(self, partition: int, worker: str, at: float) -> bool:
+        """Whether a worker that was killed then held the partition.
+
+        It may be seen a look after its death: what it took, it took before.
+        """
         seen = self._seen[partition]
-        index = bisect_right(seen, at, key=lambda one: one.at) - 1
-        return seen[index].worker if index >= 0 else ""
+        followed = zip(seen, [*(one.at for one in seen[1:]), math.inf], strict=True)
+        return any(one.worker == worker and until > at for one, until in followed)
 
 
 def warm_share(history: History) -> float | None:

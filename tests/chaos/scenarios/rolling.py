@@ -16,7 +16,7 @@ from tests.chaos.report import Measured
 from tests.chaos.scenarios.frame import Options, Outcome, adjusted, judge
 
 _ROUNDS = 5
-_LOAD = Schedule(rate=8.0, seconds=(0.2, 1.0))
+_LOAD = Schedule(rate=16.0, seconds=(0.2, 1.0))
 #: Seconds for a worker to leave and its successor to get its share.
 _RESTART_WITHIN_S = 60.0
 
