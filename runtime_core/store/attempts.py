@@ -49,7 +49,7 @@ class RefusalReason(StrEnum):
     NOT_HEAD = "not_head"
     #: Code of the session's last run has not ended.
     BUSY = "busy"
-    #: The run is suspected of killing workers, and others of that kind execute on this one: it takes its turn.
+    #: A run that is charged with the death of a worker has its first seconds on this one to itself, or would have.
     PROBATION = "probation"
 
 

@@ -21,7 +21,7 @@ SWEEP_INTERVAL = 1.0
 #: Seconds that a starting worker only heartbeats, so that a fleet that starts together divides the partitions once.
 SETTLE_SECONDS = 2.0
 #: A partition that could have been taken for this long is taken by a worker that has its quota, too. A killed worker's
-#: runs start elsewhere within LEASE_TTL + this + 2 × LOOK_INTERVAL, even if those whose turn it was die meanwhile.
+#: runs start elsewhere within LEASE_TTL + 2 × this + 2 × LOOK_INTERVAL, even if those whose turn it was die meanwhile.
 ORPHAN_MS = 1_000
 #: The same for partitions that nobody ever owned, from the first heartbeat of the fleet on; > SETTLE_SECONDS.
 UNOWNED_MS = 4_000

@@ -107,15 +107,20 @@ def test_above_its_quota_a_worker_takes_orphans_only(view: FleetView) -> None:
         assert all(is_orphan(one, view) for one in taken[max(0, quota - len(held)) :])
 
 
+@given(workers, partitions)
+def test_nothing_stays_ownerless_each_look_takes_a_share_of_the_orphans(members: set[str], count: int) -> None:
+    view = fleet(members, ["gone"] * count, now_ms=NOW + 5_000 + ORPHAN_MS)
+    for worker in members:
+        room = quotas(members, {}, count)[worker]
+        assert len(wanted(view, worker, held=())) == room + math.ceil((count - room) / len(members))
+
+
 @given(fleets())
-def test_nothing_stays_ownerless_each_look_takes_a_share_of_the_orphans(view: FleetView) -> None:
+def test_nothing_stays_ownerless_anyone_takes_an_orphan_after_twice_the_time(view: FleetView) -> None:
     later = replace(view, now_ms=NOW + 60_000)  # nobody has renewed or taken anything since
     for worker in view.members:
         held = [one.partition for one in view.leases if one.worker == worker]
-        room = max(0, quotas(view.members, holdings(later), len(view.leases))[worker] - len(held))
-        orphans = len(view.leases) - len(held)
-        above = math.ceil(max(0, orphans - room) / len(view.members))
-        assert len(wanted(later, worker, held=held)) == min(room, orphans) + above
+        assert len(wanted(later, worker, held=held)) == len(view.leases) - len(held)
 
 
 @given(st.integers(1, 32), st.data())

@@ -3,8 +3,9 @@
 1. *Balanced*: each member's quota is P // n or one more.
 2. *Sticky*: the members that hold most get the one more, so that the least number of partitions moves.
 3. *Agreed*: from the same reading all workers compute the same quotas and the same moves.
-4. *Nothing stays ownerless*: a partition that could be taken for ``ORPHAN_MS`` is taken above the quota, too; it moves
-   again later. Else a fleet whose members come and go would wait for those that are counted and do not take.
+4. *Nothing stays ownerless*: a partition that could be taken for ``ORPHAN_MS`` is taken above the quota, too, in fair
+   shares at first, and by anyone after twice that time; it moves again later. Else a fleet whose members come and go
+   would wait for those that are counted and do not take.
 
 A member that holds more than its quota gives some away (``to_give``), one that holds less takes what is free
 (``wanted``).
@@ -64,7 +65,9 @@ def wanted(
     quota = quotas(members, holdings(fleet) | Counter({worker: len(held)}), len(fleet.leases))[worker]
     room = max(0, quota - len(held))
     orphans = [lease for lease in candidates[room:] if is_orphan(lease, fleet)]
-    return candidates[:room] + orphans[: math.ceil(len(orphans) / len(members))]
+    overdue = [lease for lease in orphans if is_orphan(lease, fleet, patience=2)]
+    share = math.ceil(len(orphans) / len(members))
+    return candidates[:room] + max(overdue, orphans[:share], key=len)
 
 
 def heirs(fleet: FleetView) -> list[str]:
@@ -93,12 +96,14 @@ def may_take(lease: LeaseView, worker: str, fleet: FleetView) -> bool:
     return heir(lease, fleet) in ("", worker)
 
 
-def is_orphan(lease: LeaseView, fleet: FleetView) -> bool:
-    """Whether nobody took it although somebody could have for ORPHAN_MS (at the start of a store, UNOWNED_MS)."""
+def is_orphan(lease: LeaseView, fleet: FleetView, *, patience: int = 1) -> bool:
+    """Whether nobody took it although somebody could have for ``patience`` times ORPHAN_MS (at the start of a store,
+    UNOWNED_MS).
+    """
     if lease.fence == "0":
-        return fleet.now_ms >= fleet.steady_since_ms + UNOWNED_MS
+        return fleet.now_ms >= fleet.steady_since_ms + patience * UNOWNED_MS
     free_since = _lapsed_at(lease, fleet) if lease.owner else lease.reserved_until_ms
-    return fleet.now_ms >= free_since + ORPHAN_MS
+    return fleet.now_ms >= free_since + patience * ORPHAN_MS
 
 
 def heir(lease: LeaseView, fleet: FleetView) -> str:

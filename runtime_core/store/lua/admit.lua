@@ -1,25 +1,27 @@
 -- owner fence run nonce config_version
 -- Decide whether a doorbell starts an attempt. The same nonce and fence get the same answer again.
 -- → OK attempt sequence request config_version session staged {step delta …}
---   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (others of this worker are, for now)
+--   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (a charged run has this worker to itself, for now)
 --   | FINISHED (status result: no attempt ended it, so this doorbell is to report that; else both empty)
 local owner, fence, id, nonce, config_version = unpack(ARGV, 4, 8)
 local SOLO_MS, TRY_AGAIN_MS = 10000, 500
 
--- May this run start on this worker? A run that was charged with a crash has its first seconds in probation for itself:
--- should the worker die then, nobody else is suspected.
-local function enter_probation(crashes, charges)
-  if tonumber(crashes or '0') < PROBATION_CRASHES then return true end
-  local key = probation_key(worker_of(owner))
+-- May this run start on this worker? One that crashed twice is in probation, and so is one that was spared: it may be what
+-- killed a worker next to a run in probation. A run that was charged with a crash has its first seconds to itself, so
+-- that nobody else is suspected, and it is not, should the worker die then.
+local function may_start(run)
+  local in_probation = tonumber(run.crashes or '0') >= PROBATION_CRASHES or tonumber(run.spared or '0') > 0
+  local charges, key = run.charges or '0', probation_key(worker_of(owner))
   local members = call('HGETALL', key)
   for i = 1, #members, 2 do
     local entered, member_charges = string.match(members[i + 1], '^(%d+):(%d+)$')
-    if members[i] ~= id and now - tonumber(entered) < SOLO_MS and (charges ~= '0' or member_charges ~= '0') then
-      return false
-    end
+    local young = members[i] ~= id and now - tonumber(entered) < SOLO_MS
+    if young and (charges ~= '0' or member_charges ~= '0') then return false end
   end
-  call('HSET', key, id, integer(now) .. ':' .. charges)
-  call('EXPIRE', key, PROBATION_SECONDS)
+  if in_probation then
+    call('HSET', key, id, integer(now) .. ':' .. charges)
+    call('EXPIRE', key, PROBATION_SECONDS)
+  end
   return true
 end
 
@@ -37,7 +39,7 @@ end
 if not owns(owner, fence, true) then return {'FENCED'} end
 expire_queued(id)
 local run = record(id, 'state', 'session', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
-  'status', 'result', 'announced', 'crashes', 'charges')
+  'status', 'result', 'announced', 'crashes', 'charges', 'spared')
 if not run.state then return {'GONE'} end
 if run.state == 'finished' then
   if run.announced ~= '' and run.announced ~= nonce then return {'FINISHED', '', ''} end
@@ -52,7 +54,7 @@ if run.state == 'running' then
 end
 if call('LINDEX', mailbox_key(session), 0) ~= id then return {'NOT_HEAD'} end
 if call('HEXISTS', LIVE, session) == 1 then return {'BUSY'} end
-if not enter_probation(run.crashes, run.charges or '0') then
+if not may_start(run) then
   call('HSET', run_key(id), 'overdue', '0')
   call('ZADD', READY, 'XX', integer(now + TRY_AGAIN_MS), session)
   return {'PROBATION'}

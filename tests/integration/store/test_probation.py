@@ -96,6 +96,34 @@ async def test_uncharged_suspects_execute_together_and_a_charged_one_alone(store
     assert await refused(store, lease, "a") is RefusalReason.PROBATION
 
 
+async def test_nothing_starts_beside_a_charged_run_while_it_is_fresh(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, "charged", crashes=3, charges=1)
+    await store.submit(INNOCENT, "s")
+    await store.admitted(lease, "charged")
+    assert await refused(store, lease, INNOCENT) is RefusalReason.PROBATION
+    await store.attempts.repair(lease, ScopedRunId("charged"), 1)  # leaves probation
+    await store.admitted(lease, INNOCENT)
+
+
+async def test_a_run_that_was_spared_is_a_suspect_from_then_on(store: Store) -> None:
+    """Else a run that kills its workers would hide behind innocent ones in probation, and be spared for ever."""
+    lease = await store.own("w1")
+    await suspects(store, INNOCENT)
+    await store.submit(POISON)
+    await store.admitted(lease, INNOCENT)
+    await store.admitted(lease, POISON)
+
+    lease = await store.take_over(lease, "w2")
+    assert (await store.runs.get(POISON)).spared == 1
+    await store.admitted(lease, POISON)
+    assert await store.redis.hkeys(keys.probation("w2")) == [POISON]
+    await store.take_over(lease, "w3")
+
+    poison, innocent = await store.runs.get(POISON), await store.runs.get(INNOCENT)
+    assert (poison.charges, innocent.charges) == (1, 1)
+
+
 async def test_a_charged_run_shares_its_worker_after_ten_seconds(store: Store) -> None:
     lease = await store.own("w1")
     await suspects(store, "charged", "charged-too", crashes=3, charges=1)
