@@ -3,13 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test chaos lint format lock clean
+.PHONY: demo test chaos simulate lint format lock clean
 
 demo: $(READY)
 	$(BIN)/runlane demo
 
 test: lint
 	$(BIN)/pytest
+
+# Thousands of random histories in virtual time, an hour or so; one is repeated with `-m tests.simulator --seed N`.
+simulate: $(READY)
+	$(BIN)/python -m tests.simulator --seeds 5000 --from $$(date +%j000) --processes 2
 
 # Real workers and Redis under every kind of fault at once, some minutes; `-m tests.chaos --help` names the others.
 chaos: $(READY)

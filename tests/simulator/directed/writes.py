@@ -1,0 +1,119 @@
+"""What an attempt writes: once, whatever is lost or late on its way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.simulator.aftermath import settle
+from tests.simulator.directed.scenes import directed, executing, finishes, fleet, owner, strike, struck
+from tests.simulator.history import History
+
+
+@directed()
+async def late_stage_changes_nothing(history: History) -> None:
+    """Session writes that arrive when their run has finished by the repeat of them."""
+    await fleet(history)
+    late = strike(history, "stage", "delay_request", seconds=7.0)
+    run = await history.submit("1 100")
+    await struck(history, late)
+    await finishes(history, run, seconds=10.0)
+    await asyncio.sleep(4.0)
+    await settle(history)
+
+
+@directed()
+async def staged_writes_of_a_dead_attempt_are_dropped(history: History) -> None:
+    """Killed between its session writes and its finish: the next attempt's writes are the only ones."""
+    await fleet(history)
+    strike(history, "stage", "call", call=lambda _: history.kill(owner(history)))
+    run = await history.submit("1 100")
+    history.worker()
+    await finishes(history, run, seconds=20.0)
+    await settle(history)
+
+
+@directed()
+async def frames_without_an_answer_are_sent_again(history: History) -> None:
+    """Appends are lost until the client gives up: the batch keeps its numbers and is sent again."""
+    await fleet(history)
+    lost = strike(history, "append", "lose_request", times=5)
+    run = await history.submit("4 300")
+    await struck(history, lost)
+    await finishes(history, run)
+    _once(history, run)
+    await settle(history)
+
+
+@directed()
+async def appended_frames_without_an_answer_are_there_once(history: History) -> None:
+    await fleet(history)
+    lost = strike(history, "append", "lose_reply", times=5)
+    run = await history.submit("4 300")
+    await struck(history, lost)
+    await finishes(history, run)
+    _once(history, run)
+    await settle(history)
+
+
+@directed()
+async def finish_without_an_answer_is_sent_again(history: History) -> None:
+    """The requests are lost until the client gives up; then they are answered late. One attempt is enough."""
+    await fleet(history)
+    lost = strike(history, "finish", "lose_request", times=5)
+    run = await history.submit("1 100")
+    await struck(history, lost)
+    await finishes(history, run)
+    _once(history, run)
+    await settle(history)
+
+
+@directed()
+async def finished_without_an_answer_is_finished(history: History) -> None:
+    await fleet(history)
+    lost = strike(history, "finish", "lose_reply", times=5)
+    run = await history.submit("1 100")
+    await struck(history, lost)
+    await finishes(history, run)
+    await settle(history)
+
+
+@directed()
+async def attempt_without_an_admission_is_repaired(history: History) -> None:
+    """Every answer of an admit is lost: the run is marked as running and executes nowhere, until the sweep sees it."""
+    await fleet(history)
+    lost = strike(history, "admit", "lose_reply", times=4)
+    run = await history.submit("1 100")
+    await struck(history, lost)
+    await finishes(history, run, seconds=8.0)
+    told = await history.told(run or "")
+    history.oracle.expect(told == ["interruptions"], f"{run} counts {told}")
+    await settle(history)
+
+
+@directed()
+async def admission_answered_at_the_second_try(history: History) -> None:
+    await fleet(history)
+    lost = strike(history, "admit", "lose_reply")
+    run = await history.submit("1 100")
+    await struck(history, lost)
+    await finishes(history, run, seconds=3.0)
+    _once(history, run)
+    await settle(history)
+
+
+@directed()
+async def executing_runs_are_left_alone_by_the_sweep(history: History) -> None:
+    """Many sweeps while runs execute: nothing is repaired."""
+    await fleet(history)
+    runs = [await history.submit("10 500", f"s{number}") for number in range(3)]
+    for run in runs:
+        await executing(history, run)
+    await finishes(history, *runs)
+    for run in runs:
+        _once(history, run)
+    await settle(history)
+
+
+def _once(history: History, run: str | None) -> None:
+    attempts = history.oracle.runs[run or ""].attempt
+    history.oracle.expect(attempts == 1, f"{run} took {attempts} attempts, one should do")

@@ -1,0 +1,322 @@
+"""Watches every script that Redis executes, and every effect of an agent; knows nothing but what the design promises.
+
+It keeps a picture of its own (who owns what, which attempt executes) from what Redis holds after each script, and says
+what went wrong at the moment it went wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.timing import LEASE_TTL_MS
+from tests.simulator.agent import Effect
+from tests.simulator.loop import SimulatedProcess, VirtualLoop
+from tests.simulator.network import Network, Script
+from tests.simulator.worker import SimulatedWorker
+
+#: Scripts that carry (owner, fence) as their first arguments, and those among them that carry run and attempt, too.
+_FENCED = frozenset({"admit", "append", "stage", "step", "finish", "free", "release", "renew", "repair", "sweep"})
+_OF_AN_ATTEMPT = frozenset({"append", "stage", "step", "finish"})
+#: Scripts that may change the state of runs.
+_MOVES_RUNS = frozenset({"submit", "acquire", "release", "admit", "finish", "cancel", "sweep", "repair"})
+_FIELDS = ("state", "attempt", "status", "result", "fence", "deadline")
+#: Seconds by which the clock of Redis may be set forward unnoticed; the margin of the leases covers it.
+UNSEEN_STEP = 0.9
+#: Seconds without Redis that the fleet may not notice: the pulse allows for a gap of 2 s.
+UNSEEN_OUTAGE = 3.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Run:
+    """What the oracle knows of an accepted run."""
+
+    id: ScopedRunId
+    session: str
+    partition: int
+    submitted: float
+    state: str = "queued"
+    attempt: int = 0
+    status: str | None = None
+    result: str | None = None
+    #: When each attempt was admitted.
+    starts: list[float]
+    finished: float | None = None
+    #: When a cancel was answered, and what with.
+    cancelled: tuple[float, str] | None = None
+
+
+class Oracle:
+    def __init__(self, loop: VirtualLoop, network: Network, workers: Sequence[SimulatedWorker]) -> None:
+        self._loop = loop
+        self._network = network
+        self._workers = workers
+        self.runs: dict[str, Run] = {}
+        self.order: dict[str, list[Run]] = defaultdict(list)
+        #: Partition → (owner, fence) of its lease; both empty when it is free.
+        self.owners: dict[int, tuple[str, str]] = {}
+        self._fences: dict[int, int] = {}
+        self._renewed: dict[int, float] = {}
+        #: Partition → when its lease expires, ms by the clock of Redis.
+        self._expires: dict[int, int] = {}
+        #: Partition → (member that it is kept for, until when).
+        self._kept: dict[int, tuple[str, int]] = {}
+        #: (run, attempt) → the delivery that it was given to.
+        self._nonces: dict[tuple[str, int], str] = {}
+        #: (process, session) → the attempt whose code is alive there.
+        self._code: dict[tuple[SimulatedProcess, str], tuple[str, int]] = {}
+        #: Session → the attempt that executes by the record.
+        self.current: dict[str, tuple[str, int]] = {}
+        self.counts: Counter[str] = Counter()
+        #: Runs of which an agent has acted.
+        self.acting: set[str] = set()
+        self._before: str | None = None
+        self.failure: str | None = None
+        self.crash: str | None = None
+        #: Redis was out of reach for all until then, seconds.
+        self.outage_ended = 0.0
+        self.clock_steps = 0
+
+    # what the history reports
+
+    def fail(self, what: str) -> None:
+        """A promise is broken: the history ends here."""
+        if self.failure is None and self.crash is None:
+            self.failure = f"at {self._loop.time():.3f}: {what}"
+            self._loop.stop()
+
+    def give_up(self, what: str) -> None:
+        """The simulation itself went wrong: this is no finding."""
+        if self.failure is None and self.crash is None:
+            self.crash = f"at {self._loop.time():.3f}: {what}"
+            self._loop.stop()
+
+    def expect(self, condition: bool, what: str) -> None:
+        if not condition:
+            self.fail(what)
+
+    # scripts
+
+    def before(self, script: Script) -> None:
+        self._before = self._network.digest() if self._is_stale(script) else None
+
+    def after(self, script: Script, reply: Any) -> None:
+        if isinstance(reply, ResponseError):
+            self.give_up(f"{script.name} {script.own[:4]}: {reply}")
+            return
+        self.counts[f"{script.name} {reply[0]}"] += 1
+        if self._before is not None and self._network.digest() != self._before:
+            self.fail(f"{script.name} {script.own[:4]} of a writer that may write no more changed what Redis holds")
+        if self._before is not None and reply[0] == "OK" and script.name != "finish":
+            self.fail(f"{script.name} {script.own[:4]} of a writer that may write no more was answered OK")
+        observe = getattr(self, f"_on_{script.name}", None)
+        if observe is not None:
+            observe(script, reply)
+        if script.partition is not None and script.name in _MOVES_RUNS:
+            self.scan(self._unfinished(script.partition))
+
+    def _is_stale(self, script: Script) -> bool:
+        """Whether this writer lost its lease or its attempt: what it sends must change nothing."""
+        if script.partition is None or script.name not in _FENCED:
+            return False
+        own = script.own
+        if self.owners.get(script.partition) != (own[0], own[1]):
+            return True
+        if script.name not in _OF_AN_ATTEMPT or (run := self.runs.get(own[2])) is None:
+            return False
+        return self.current.get(run.session) != (own[2], int(own[3]))
+
+    def _on_submit(self, script: Script, reply: list[Any]) -> None:
+        partition, (run, session, *_) = script.partition, script.own
+        limit = int(script.own[10])
+        assert partition is not None
+        waiting = sum(known.state != "finished" for known in self.order[session])
+        if reply[0] == "FULL" and reply[1] == "session":
+            self.expect(waiting >= limit, f"{run} was refused, the session has only {waiting} of {limit} runs")
+        if reply[0] != "OK":
+            return
+        self.expect(run not in self.runs, f"{run} was accepted twice")
+        self.expect(waiting < limit, f"{run} was accepted, the session has {waiting} of {limit} runs")
+        known = Run(id=ScopedRunId(run), session=session, partition=partition, submitted=self._loop.time(), starts=[])
+        self.runs[run] = known
+        self.order[session].append(known)
+
+    def _on_acquire(self, script: Script, reply: list[Any]) -> None:
+        partition, owner = script.partition, script.own[0]
+        if reply[0] != "OK":
+            return
+        assert partition is not None
+        now, before = self._loop.time(), self.owners.get(partition, ("", ""))
+        fence = int(reply[1])
+        self._renewed_now(partition)
+        if before[0] == owner:
+            self.expect(reply[1] == before[1], f"{owner} took its own partition {partition} again and got a new fence")
+            return
+        self.expect(fence > self._fences.get(partition, 0), f"fence {fence} of partition {partition} does not grow")
+        if before[0]:
+            silent = now - self._last_renewed
+            self.expect(
+                silent >= LEASE_TTL_MS / 1000 - UNSEEN_STEP or self.clock_steps > 0,
+                f"{owner} took partition {partition}, which {before[0]} renewed {silent:.2f} s ago",
+            )
+            answered = now - self.outage_ended
+            self.expect(
+                answered >= LEASE_TTL_MS / 1000 - UNSEEN_STEP or self.clock_steps > 0,
+                f"{owner} took partition {partition} of {before[0]}: Redis answers again for only {answered:.2f} s",
+            )
+        heir, until = self._kept.pop(partition, ("", 0))
+        kept = not before[0] and heir and until > self._network.now_ms() and self._is_member(heir)
+        self.expect(not kept or owner.startswith(f"{heir}#"), f"{owner} took partition {partition}, kept for {heir}")
+        self.owners[partition] = (owner, reply[1])
+        self._fences[partition] = fence
+        bells, ready = self._network.execute_many(
+            [("LLEN", keys.queue(partition)), ("ZCARD", f"{keys.prefix(partition)}ready")]
+        )
+        self.expect(bells == ready, f"after its takeover partition {partition} has {bells} doorbells for {ready} heads")
+        self._no_other_valid(partition, owner)
+
+    def _on_renew(self, script: Script, reply: list[Any]) -> None:
+        if reply[0] == "OK" and script.partition is not None:
+            self._renewed_now(script.partition)
+
+    def _on_release(self, script: Script, reply: list[Any]) -> None:
+        partition = script.partition
+        if reply[0] != "OK" or partition is None:
+            return
+        self.owners[partition] = ("", "")
+        self._kept[partition] = (script.own[2], self._network.now_ms() + int(script.own[3]))
+        for worker in self._running(script.own[0]):
+            assert worker.worker is not None
+            for attempt in worker.worker.table.describe():
+                if attempt["partition"] == partition and worker.process is script.process:
+                    self.expect(
+                        "executing" not in attempt["state"] and "admitting" not in attempt["state"],
+                        f"{worker.name} released partition {partition} while {attempt} was not over",
+                    )
+
+    def _on_admit(self, script: Script, reply: list[Any]) -> None:
+        if reply[0] != "OK":
+            return
+        self._unexpired(script)
+        _, _, run, nonce, _ = script.own
+        given = self._nonces.setdefault((run, int(reply[1])), nonce)
+        self.expect(given == nonce, f"attempt {reply[1]} of {run} was given to a second doorbell")
+
+    def _on_sweep(self, script: Script, reply: list[Any]) -> None:
+        if reply[0] == "OK":
+            self._unexpired(script)
+
+    def _unexpired(self, script: Script) -> None:
+        assert script.partition is not None
+        late = self._network.now_ms() - self._expires.get(script.partition, 0)
+        self.expect(late < 0, f"{script.name} was answered OK, its lease had expired {late} ms ago")
+
+    def _on_cancel(self, script: Script, reply: list[Any]) -> None:
+        known = self.runs.get(script.own[0])
+        if known is not None and known.cancelled is None and reply[0] in ("CANCELLED", "CANCELLING"):
+            known.cancelled = (self._loop.time(), reply[0])
+
+    _last_renewed = 0.0
+
+    def _renewed_now(self, partition: int) -> None:
+        self._last_renewed = self._renewed.get(partition, 0.0)
+        self._renewed[partition] = self._loop.time()
+        self._expires[partition] = self._network.now_ms() + LEASE_TTL_MS
+
+    def _is_member(self, worker: str) -> bool:
+        return float(self._network.execute("ZSCORE", keys.MEMBERS, worker) or 0) > self._network.now_ms()
+
+    def _running(self, owner: str) -> Iterable[SimulatedWorker]:
+        name = owner.rpartition("#")[0]
+        return [one for one in self._workers if one.name == name and one.worker is not None and one.process.alive]
+
+    def _no_other_valid(self, partition: int, owner: str) -> None:
+        """Never two owners that both trust their lease; one that is stopped trusts nothing until it looks again."""
+        for worker in self._workers:
+            if not worker.process.alive or worker.process.stopped or worker.worker is None or not worker.worker.opened:
+                continue
+            held = worker.worker.keeper.held.get(partition)
+            if held is not None and held.lease.owner != owner and held.valid:
+                self.fail(f"{worker.name} trusts its lease of partition {partition}, which {owner} has just taken")
+
+    # runs
+
+    def _unfinished(self, partition: int) -> list[Run]:
+        return [run for run in self.runs.values() if run.partition == partition and run.state != "finished"]
+
+    def scan(self, runs: Sequence[Run]) -> None:
+        """Compare the records with what was known of them."""
+        commands = [("HMGET", keys.run(run.partition, run.id), *_FIELDS) for run in runs]
+        for run, values in zip(runs, self._network.execute_many(commands), strict=True):
+            self._see(run, dict(zip(_FIELDS, values, strict=True)))
+
+    def _see(self, run: Run, record: dict[str, Any]) -> None:
+        state, attempt = record["state"], int(record["attempt"] or 0)
+        if state is None:
+            self.fail(f"the record of {run.id} vanished")
+        elif run.state == "finished":
+            same = (state, record["status"], record["result"], attempt) == (
+                "finished", run.status, run.result, run.attempt,
+            )  # fmt: skip
+            self.expect(same, f"the record of {run.id} changed after its end: {record}, it was {run}")
+        elif state == "running" and (run.state, run.attempt) != (state, attempt):
+            self._started(run, attempt)
+        elif state == "finished":
+            self._finished(run, attempt, record)
+        elif state == "queued" and run.state == "running":
+            run.state = "queued"
+            self.current.pop(run.session, None)
+        if state is not None:
+            self.expect(attempt >= run.attempt, f"the attempts of {run.id} go back from {run.attempt} to {attempt}")
+
+    def _started(self, run: Run, attempt: int) -> None:
+        executing = self.current.get(run.session)
+        self.expect(executing is None, f"{run.id} started attempt {attempt} while {executing} executes")
+        first = next(other for other in self.order[run.session] if other.state != "finished")
+        self.expect(first is run, f"{run.id} started before {first.id}, which was submitted earlier")
+        self.expect(attempt == run.attempt + 1, f"attempt {attempt} of {run.id} follows attempt {run.attempt}")
+        answered = run.cancelled[1] if run.cancelled else ""
+        self.expect(not answered, f"{run.id} started, its cancel had been answered {answered}")
+        run.state, run.attempt = "running", attempt
+        run.starts.append(self._loop.time())
+        self.current[run.session] = (run.id, attempt)
+        self.counts["starts"] += 1
+
+    def _finished(self, run: Run, attempt: int, record: dict[str, Any]) -> None:
+        run.state, run.attempt, run.finished = "finished", attempt, self._loop.time()
+        run.status, run.result = record["status"], record["result"]
+        if self.current.get(run.session, ("",))[0] == run.id:
+            self.current.pop(run.session)
+        self.counts[f"finished {run.status}"] += 1
+
+    # agents
+
+    def effect(self, effect: Effect) -> None:
+        """An agent acts, right behind its guard: nobody else may own its partition, or execute in its session."""
+        run = self.runs.get(effect.run)
+        if run is None:
+            self.fail(f"{effect.run} executes and was never accepted")
+            return
+        self.counts["effects"] += 1
+        self.acting.add(effect.run)
+        current = self.current.get(run.session)
+        self.expect(
+            current == (effect.run, effect.attempt),
+            f"attempt {effect.attempt} of {effect.run} acts on {effect.process.name}, the record says {current}",
+        )
+        self.expect(run.finished is None, f"{effect.run} acts after its end")
+
+    def code_begins(self, effect: Effect) -> None:
+        """In one process the code of a session's run begins when that of the last one has ended."""
+        place, mine = (effect.process, effect.session), (effect.run, effect.attempt)
+        other = self._code.setdefault(place, mine)
+        self.expect(other == mine, f"the code of {mine} begins on {effect.process.name}, that of {other} is alive")
+
+    def code_ends(self, effect: Effect) -> None:
+        self._code.pop((effect.process, effect.session), None)
