@@ -16,11 +16,16 @@ def owned(at: float, partition: int, worker: str) -> OwnerSeen:
 
 
 @pytest.mark.parametrize(
-    ("value", "limits", "holds"),
-    [(2.0, {"at_most": 2.0}, True), (2.1, {"at_most": 2.0}, False), (1.0, {"at_least": 2.0}, False), (9.0, {}, True)],
+    ("figure", "holds"),
+    [
+        (Measured(name="at its limit", value=2.0, at_most=2.0), True),
+        (Measured(name="above", value=2.1, at_most=2.0), False),
+        (Measured(name="below", value=1.0, at_least=2.0), False),
+        (Measured(name="without limit", value=9.0), True),
+    ],
 )
-def test_a_figure_beyond_its_limit_does_not_hold(value: float, limits: dict[str, float], holds: bool) -> None:
-    assert Measured(name="figure", value=value, **limits).holds is holds
+def test_a_figure_beyond_its_limit_does_not_hold(figure: Measured, holds: bool) -> None:
+    assert figure.holds is holds
 
 
 def test_release_to_acquire_is_the_time_that_nobody_held_the_partition() -> None:
