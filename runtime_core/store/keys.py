@@ -9,7 +9,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit append finish cancel requeue | 24 h after |
 | staged:<id> | LIST | session writes of the attempt | stage, admit cuts | until finish |
 | steps:<id> | HASH | durable step → ``<session writes staged by then>:<delta>`` | step | 24 h after |
-| children:<id> | SET | child runs; takes none once the run is cancelled | add_child | 24 h after |
+| children:<id> | SET | child runs; takes none once the run is cancelled | submit | 24 h after |
 | crashes:<id> | LIST | why attempts ended early, newest 20 | acquire repair release | 24 h after |
 | mailbox:<sid> | LIST | unfinished run ids in submit order, head first | submit finish cancel | empty = gone |
 | ready | ZSET | session → ms when its head is rung again | submit finish sweep | bounded by sessions with runs |
@@ -55,7 +55,7 @@ from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.partitioning import partition_name
 
 #: Version of this catalogue and of the scripts; a process refuses a store of another version.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 META = "rl:meta"
 WORKERS = "rl:workers"

@@ -84,13 +84,12 @@ class RunStore:
         self._limits = session_limit, partition_limit
 
     async def submit(self, request: RunRequest, *, tenant: str = DEFAULT_TENANT) -> Submitted:
-        """Accept one run, in one round trip (a child's takes three).
+        """Accept one run, in one round trip.
 
         Raises QueueFull, RunConflict (also for a child whose parent is cancelled), InvalidInputError, ConfigError
         (another store).
         """
         partition, run, values = self._submission(request, tenant)
-        await self._join_parent(request, run, tenant)
         reply = await run_script(self._redis, "submit", partition, *values)
         return self._submitted(run, partition, reply)
 
@@ -102,9 +101,7 @@ class RunStore:
         sent: list[tuple[int, ScopedRunId, list[Argument]]] = []
         for request in requests:
             try:
-                submission = self._submission(request, tenant)
-                await self._join_parent(request, submission[1], tenant)
-                sent.append(submission)
+                sent.append(self._submission(request, tenant))
                 outcomes.append(None)
             except RunlaneError as error:
                 outcomes.append(error)
@@ -169,19 +166,14 @@ class RunStore:
 
         May be repeated: what a caller that died left undone is done by the next, or by the worker that owns the run.
         """
-        return await self._cancel(run, set())
-
-    async def _cancel(self, run: ScopedRunId, seen: set[str]) -> CancelOutcome:
-        seen.add(run)  # a run may name itself or its own child as its parent
         partition = await self.locate(run)
         word, *cascade = await run_script(self._redis, "cancel", partition, run)
         if word == "GONE":
             raise self._not_found(run)
         if cascade:
             for child in cascade[0]:
-                if child not in seen:
-                    with contextlib.suppress(RunNotFound):  # it was announced and never submitted, or is long over
-                        await self._cancel(ScopedRunId(child), seen)
+                with contextlib.suppress(RunNotFound):  # it is long over
+                    await self.cancel(ScopedRunId(child))
             await run_script(self._redis, "cascaded", partition, run)
         return CancelOutcome(word.lower())
 
@@ -202,27 +194,6 @@ class RunStore:
             error.model_dump_json(),
         )
         return run
-
-    async def _join_parent(self, request: RunRequest, run: ScopedRunId, tenant: str) -> None:
-        if request.parent_run_id is None:
-            return
-        parent = scoped_run_id(tenant, request.parent_run_id)
-        try:
-            partition = await self.locate(parent)
-        except RunNotFound:  # it runs outside of the fleet, or is long over: the id is a label
-            return
-        (word, *_) = await run_script(self._redis, "add_child", partition, parent, run)
-        if word == "CANCELLED" and not await self._known(run):
-            raise RunConflict(
-                f"the parent run {request.parent_run_id!r} is cancelled and takes no children",
-                hint="submit it without parent_run_id if it should run all the same",
-                run_id=request.run_id,
-            )
-
-    async def _known(self, run: ScopedRunId) -> bool:
-        """Whether there is such a run: a repeated submit finds it, whatever became of its parent."""
-        call: Any = self._redis.exists(keys.run_pointer(run))
-        return bool(await call)
 
     def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
         check_name("tenant", tenant)
@@ -267,6 +238,7 @@ class RunStore:
                 keys.PROTOCOL_VERSION,
                 *self._limits,
                 request.queue_deadline_ms or 0,
+                scoped_run_id(tenant, request.parent_run_id) if request.parent_run_id else "",
             ],
         )
 
@@ -279,6 +251,12 @@ class RunStore:
                 raise RunConflict(
                     f"run id {run!r} is taken by another request",
                     hint="use a new run id; the same id only repeats the very same request",
+                    run_id=split_run_id(run)[1],
+                )
+            case "CANCELLED":
+                raise RunConflict(
+                    "the parent run is cancelled and takes no children",
+                    hint="submit it without parent_run_id if it should run all the same",
                     run_id=split_run_id(run)[1],
                 )
             case "FULL":

@@ -1,10 +1,11 @@
--- run session digest request bell ids agent queued_payload partitions version session_limit partition_limit deadline_ms
+-- run session digest request bell ids agent queued_payload partitions version session_limit partition_limit deadline_ms parent
 -- Accept a run: record, mailbox, first frame, and its doorbell if it is its session's head.
 -- → OK | KNOWN (same id, same request: the same run) | CONFLICT (same id, other request) | STORE version partitions
---   | FULL session|partition waiting retry_after_ms
+--   | FULL session|partition waiting retry_after_ms | CANCELLED (the parent is, and takes no children)
 local id, session, digest, request, bell, ids, agent = unpack(ARGV, 4, 10)
 local queued_payload, partitions, version = unpack(ARGV, 11, 13)
 local session_limit, partition_limit, deadline_ms = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local parent = ARGV[17]
 local meta = call('HMGET', 'rl:meta', 'version', 'partitions')
 if not meta[1] then call('HSET', 'rl:meta', 'version', version, 'partitions', partitions)
 elseif meta[1] ~= version or meta[2] ~= partitions then return {'STORE', meta[1], meta[2]} end
@@ -18,6 +19,16 @@ local retry_after = integer(math.min(30000, math.max(100, tonumber(call('HGET', 
 local waiting, pending = call('LLEN', mailbox_key(session)), tonumber(call('HGET', STATS, 'pending') or '0')
 if waiting >= session_limit then return {'FULL', 'session', waiting, retry_after} end
 if pending >= partition_limit then return {'FULL', 'partition', pending, retry_after} end
+
+-- Its parent knows a child from its first moment on, so that cancelling the parent finds it. An id of which there is no
+-- run, or whose run has ended, is a label.
+local of = parent ~= '' and string.match(call('GET', 'rl:id:' .. parent) or '', '^(%d+):')
+if of then
+  local family = 'rl:{p' .. of .. '}:'
+  local state, status, cancel = unpack(call('HMGET', family .. 'run:' .. parent, 'state', 'status', 'cancel'))
+  if cancel == '1' or status == 'cancelled' then return {'CANCELLED'} end
+  if state == 'queued' or state == 'running' then call('SADD', family .. 'children:' .. parent, id) end
+end
 
 call('SET', 'rl:id:' .. id, partition .. ':' .. digest)
 call('HSET', run_key(id), 'session', session, 'agent', agent, 'digest', digest, 'request', request, 'bell', bell,

@@ -28,4 +28,9 @@ for i = 2, #live, 2 do
     running[#running + 1] = run.attempt
   end
 end
-return {'OK', running, call('SMEMBERS', CASCADES)}
+local cascades = {}
+for _, id in ipairs(call('SMEMBERS', CASCADES)) do
+  if call('EXISTS', run_key(id)) == 1 then cascades[#cascades + 1] = id
+  else call('SREM', CASCADES, id) end            -- nobody owned the partition for longer than its record lived
+end
+return {'OK', running, cascades}

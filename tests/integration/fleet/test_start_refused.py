@@ -23,7 +23,11 @@ def redis_url() -> Iterator[str]:
     [
         ("CONFIG SET maxmemory-policy volatile-lru", "its maxmemory-policy is volatile-lru", "noeviction"),
         (f"HSET {keys.META} version 9 partitions 8", "the store has protocol version 9", "the same release"),
-        (f"HSET {keys.META} version 1 partitions 3", "the store has 3 partitions", "set RUNLANE_PARTITIONS=3"),
+        (
+            f"HSET {keys.META} version {keys.PROTOCOL_VERSION} partitions 3",
+            "the store has 3 partitions",
+            "set RUNLANE_PARTITIONS=3",
+        ),
     ],
 )
 async def test_a_worker_refuses_to_start_and_says_why(
