@@ -66,6 +66,15 @@ class ChaosFleet:
         """Replace one worker less from now on; ends none."""
         self.size -= 1
 
+    async def dismiss(self) -> None:
+        """Let all go in order; ``attend`` sees them out. ``grow`` starts others."""
+        self.size = 0
+        for worker in self.living:
+            worker.process.terminate()
+        async with asyncio.timeout(STOP_WITHIN_S):
+            while self.living:
+                await asyncio.sleep(_LOOK_EVERY_S)
+
     async def ready(self) -> None:
         """Wait until all partitions are owned and every worker owns some."""
         await WorkerFleet([worker.process for worker in self.living]).ready(self._redis_url(), self._partitions)
