@@ -39,8 +39,8 @@ class DoorbellQueues:
         self._joined: set[int] = set()
         self._consumer: Any = None
         self._channel: Any = None
-        #: ``boot_seconds()`` when the consumer last had a reason not to poll.
-        self._excused = boot_seconds()
+        #: ``boot_seconds()`` when the consumer last polled or had a reason not to. A new connection is none.
+        self._polled = boot_seconds()
         self._cut_due = False
 
     def join(self, partition: int) -> None:
@@ -53,7 +53,6 @@ class DoorbellQueues:
         """The consumer is up. Hub thread."""
         self._consumer = consumer
         self._channel = channel = consumer.task_consumer.channel
-        self._excused = boot_seconds()
         channel.free_slots = lambda: self._pool.num_processes - len(state.reserved_requests)
         for partition in sorted(self._joined):
             self._add(partition)
@@ -68,10 +67,10 @@ class DoorbellQueues:
         """
         now, channel = boot_seconds(), self._channel
         if not self._joined or (channel is not None and not channel.qos.can_consume()):
-            self._excused = now
-            return 0.0
-        last_poll = channel.last_poll if channel is not None else None
-        return now - max(self._excused, last_poll or 0.0)
+            self._polled = now
+        elif channel is not None and channel.last_poll is not None:
+            self._polled = max(self._polled, channel.last_poll)
+        return now - self._polled
 
     def restart(self) -> None:
         """Have Celery consume over a new connection. Any thread."""

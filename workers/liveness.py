@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _HUNG_AFTER = 3.0
 #: Seconds without a poll after which a consumer that should poll is silent: a BRPOP's own second and a margin.
 _SILENT_AFTER = 1.0 + 1.5
-#: Seconds of silence after which it is restarted.
+#: Seconds of silence, or since the last restart, after which it is restarted.
 _RESTART_AFTER = 5.0
 _BEAT = 0.5
 #: sysexits.h: an internal software error.
@@ -66,6 +66,7 @@ class Liveness:
         self._call_on_hub = call_on_hub
         self._on_hung = on_hung
         self._loop_beat = self._hub_beat = boot_seconds()
+        self._restarted = 0.0
         self._watched_beat = 0.0
         self._watched = 0
         #: A worker that drains consumes no more; it needs its loop alone.
@@ -103,11 +104,16 @@ class Liveness:
         while True:
             self._loop_beat = boot_seconds()
             self._call_on_hub(self._note_hub)
-            silent = self._consumer.silent_for()
-            if silent >= _RESTART_AFTER and self._loop_beat - self._hub_beat < _HUNG_AFTER and not self.draining:
-                logger.error("the consumer has not polled its queues for %.1f s: it is restarted", silent)
-                self._consumer.restart()
+            self._restart_if_silent()
             await asyncio.sleep(_BEAT)
+
+    def _restart_if_silent(self) -> None:
+        now, silent = self._loop_beat, self._consumer.silent_for()
+        hub_turns = now - self._hub_beat < _HUNG_AFTER  # else it reconnects, or cannot be reached
+        if min(silent, now - self._restarted) >= _RESTART_AFTER and hub_turns and not self.draining:
+            logger.error("the consumer has not polled its queues for %.1f s: it is restarted", silent)
+            self._restarted = now
+            self._consumer.restart()
 
     def _note_hub(self) -> None:
         self._hub_beat = boot_seconds()
