@@ -49,7 +49,7 @@ class RefusalReason(StrEnum):
     NOT_HEAD = "not_head"
     #: Code of the session's last run has not ended.
     BUSY = "busy"
-    #: A run that is charged with the death of a worker has its first seconds on this one to itself, or would have.
+    #: A run that one more death of a worker would end has its first seconds on this one to itself, or would have.
     PROBATION = "probation"
 
 

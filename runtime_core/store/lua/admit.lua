@@ -1,25 +1,26 @@
 -- owner fence run nonce config_version
 -- Decide whether a doorbell starts an attempt. The same nonce and fence get the same answer again.
 -- → OK attempt sequence request config_version session staged {step delta …}
---   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (a charged run has this worker to itself, for now)
+--   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (a run that one more charge would end has this worker to itself, for now)
 --   | FINISHED (status result: no attempt ended it, so this doorbell is to report that; else both empty)
 local owner, fence, id, nonce, config_version = unpack(ARGV, 4, 8)
-local SOLO_MS, TRY_AGAIN_MS = 10000, 500
+local SOLO_MS, TRY_AGAIN_MS = 5000, 500
 
 -- May this run start on this worker? One that crashed twice is in probation, and so is one that was spared: it may be what
--- killed a worker next to a run in probation. A run that was charged with a crash has its first seconds to itself, so
--- that nobody else is suspected, and it is not, should the worker die then.
+-- killed a worker next to a run in probation. A run that one more charge would end has its first seconds to itself: that
+-- charge is earned alone.
 local function may_start(run)
   local in_probation = tonumber(run.crashes or '0') >= PROBATION_CRASHES or tonumber(run.spared or '0') > 0
-  local charges, key = run.charges or '0', probation_key(worker_of(owner))
+  local charges, key = tonumber(run.charges or '0'), probation_key(worker_of(owner))
+  local last_chance = charges >= CHARGE_LIMIT - 1
   local members = call('HGETALL', key)
   for i = 1, #members, 2 do
     local entered, member_charges = string.match(members[i + 1], '^(%d+):(%d+)$')
     local young = members[i] ~= id and now - tonumber(entered) < SOLO_MS
-    if young and (charges ~= '0' or member_charges ~= '0') then return false end
+    if young and (last_chance or tonumber(member_charges) >= CHARGE_LIMIT - 1) then return false end
   end
   if in_probation then
-    call('HSET', key, id, integer(now) .. ':' .. charges)
+    call('HSET', key, id, integer(now) .. ':' .. integer(charges))
     call('EXPIRE', key, PROBATION_SECONDS)
   end
   return true

@@ -81,10 +81,11 @@ async def test_without_probation_every_run_of_a_dead_worker_counts_a_crash(store
     assert [(await store.runs.get(run)).crashes for run in (INNOCENT, OTHER)] == [1, 1]
 
 
-async def test_uncharged_suspects_execute_together_and_a_charged_one_alone(store: Store) -> None:
+async def test_suspects_execute_together_and_one_with_its_last_chance_alone(store: Store) -> None:
     lease = await store.own("w1")
-    await suspects(store, "a", "b")
-    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await suspects(store, "a")
+    await suspects(store, "b", crashes=3, charges=1)
+    await suspects(store, "charged", "charged-too", crashes=4, charges=2)
     await store.submit(INNOCENT, "s")
     for run in ("a", "b", INNOCENT):
         await store.admitted(lease, run)
@@ -96,9 +97,9 @@ async def test_uncharged_suspects_execute_together_and_a_charged_one_alone(store
     assert await refused(store, lease, "a") is RefusalReason.PROBATION
 
 
-async def test_nothing_starts_beside_a_charged_run_while_it_is_fresh(store: Store) -> None:
+async def test_nothing_starts_beside_a_run_with_its_last_chance_while_it_is_fresh(store: Store) -> None:
     lease = await store.own("w1")
-    await suspects(store, "charged", crashes=3, charges=1)
+    await suspects(store, "charged", crashes=4, charges=2)
     await store.submit(INNOCENT, "s")
     await store.admitted(lease, "charged")
     assert await refused(store, lease, INNOCENT) is RefusalReason.PROBATION
@@ -124,18 +125,18 @@ async def test_a_run_that_was_spared_is_a_suspect_from_then_on(store: Store) -> 
     assert (poison.charges, innocent.charges) == (1, 1)
 
 
-async def test_a_charged_run_shares_its_worker_after_ten_seconds(store: Store) -> None:
+async def test_a_run_with_its_last_chance_shares_its_worker_after_five_seconds(store: Store) -> None:
     lease = await store.own("w1")
-    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await suspects(store, "charged", "charged-too", crashes=4, charges=2)
     await store.admitted(lease, "charged")
     seconds, _ = await store.redis.time()
-    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 11) * 1000}:1")
+    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 6) * 1000}:2")
     await store.admitted(lease, "charged-too")
 
 
 async def test_a_run_that_waits_for_its_turn_in_probation_is_rung_again_soon(store: Store) -> None:
     lease = await store.own("w1")
-    await suspects(store, "charged", "charged-too", crashes=3, charges=1)
+    await suspects(store, "charged", "charged-too", crashes=4, charges=2)
     await store.admitted(lease, "charged")
     for _ in range(3):
         assert await refused(store, lease, "charged-too") is RefusalReason.PROBATION

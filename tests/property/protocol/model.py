@@ -21,8 +21,8 @@ WORKER_TTL_MS = 3_000
 RESERVATION_MS = 3_000
 #: Heartbeats further apart than this prove nothing about the time between them.
 PULSE_GAP_MS = 2_000
-#: How long a run that was charged is alone on its worker.
-SOLO_MS = 10_000
+#: How long a run that one more charge would end is alone on its worker.
+SOLO_MS = 5_000
 
 
 @dataclass(kw_only=True)
@@ -336,7 +336,7 @@ class Model:
     def _may_start(self, run: Run, worker: str) -> bool:
         suspects = self.probation.setdefault(worker, {})
         for other, (entered_ms, charges) in suspects.items():
-            if other != run.id and self.now - entered_ms < SOLO_MS and (charges or run.counts["charges"]):
+            if other != run.id and self.now - entered_ms < SOLO_MS and max(charges, run.counts["charges"]) >= 2:
                 return False
         if run.counts["crashes"] >= 2 or run.counts["spared"]:
             suspects[run.id] = self.now, run.counts["charges"]
