@@ -19,6 +19,8 @@ from tests.chaos.journal import What
 
 #: Seconds by which a look at the leases may be late.
 LOOK_S = 0.5
+#: Seconds in which a process that goes on after a stop does what was past its guard.
+PAST_GUARD_S = 0.25
 
 
 class ViolationKind(StrEnum):
@@ -108,7 +110,8 @@ def _overlaps(history: History) -> Iterator[Violation]:
         if times > 1:
             yield Violation(kind=ViolationKind.OVERLAP, run=run, text=f"attempt {attempt} started {times} times")
     for execution in executions(history):
-        by_session[execution.session].append(execution)
+        if not started_past_guard(history, execution):
+            by_session[execution.session].append(execution)
     for series in by_session.values():
         for index, earlier in enumerate(series):
             for later in series[index + 1 :]:
@@ -140,6 +143,17 @@ def working_until(history: History, earlier: Execution, later: Execution) -> flo
             late = [at for at in earlier.effects if at > fault.at]
             end = min(end, max([fault.at, *late[1:]]))
     return end
+
+
+def started_past_guard(history: History, execution: Execution) -> bool:
+    """Whether its process was stopped right before it, went on when the partition was another's, and did no more."""
+    return len(execution.effects) <= 1 and any(
+        fault.kind is FaultKind.SIGSTOP
+        and fault.pid == execution.pid
+        and fault.at <= execution.start <= (fault.until or fault.at) + PAST_GUARD_S
+        and lost_while_stopped(history, execution, fault)
+        for fault in history.faults
+    )
 
 
 def lost_while_stopped(history: History, execution: Execution, stop: Applied) -> bool:

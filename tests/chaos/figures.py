@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from runtime_core.contracts.run import StopReason
-from tests.chaos.checker import lost_while_stopped
+from tests.chaos.checker import lost_while_stopped, started_past_guard
 from tests.chaos.executions import Execution, executions
 from tests.chaos.history import FaultKind, History, OwnerSeen
 
@@ -25,7 +25,7 @@ class Figures:
     recoveries: Sequence[float]
     #: Executions beyond the first of each run.
     repeated: int
-    #: Effects of stopped processes that were past their guard when their partition went to another.
+    #: Effects of stopped processes, and starts, that were past their guard when their partition went to another.
     late_effects: int
     dead_letters: Sequence[str]
     #: Runs with a crash counted against them.
@@ -114,7 +114,8 @@ def warm_share(history: History) -> float | None:
 
 
 def _late_effects(history: History, all_executions: Sequence[Execution]) -> int:
-    return sum(
+    starts = sum(started_past_guard(history, one) for one in all_executions)
+    return starts + sum(
         at > fault.at
         for fault in history.faults
         if fault.kind is FaultKind.SIGSTOP

@@ -140,6 +140,16 @@ def test_what_a_process_does_before_it_notices_its_stop_is_no_overlap_but_counte
     assert kinds(check(history)) == {ViolationKind.OVERLAP}
 
 
+def test_a_start_long_after_a_stop_is_not_past_its_guard(history: History) -> None:
+    history.faults[0] = Applied(kind=FaultKind.SIGSTOP, at=0.9, until=9.2, pid=1, worker="w1")
+    history.exits.clear()
+    history.journal[:2] = [line(What.START, "a", 9.3), line(What.CUT, "a", 10.3)]
+    assert check(history) == []
+
+    history.journal[0] = line(What.START, "a", 9.9)
+    assert kinds(check(history)) == {ViolationKind.OVERLAP}
+
+
 def test_a_stop_excuses_nothing_while_the_partition_stays(history: History) -> None:
     history.faults[0] = Applied(kind=FaultKind.SIGSTOP, at=1.8, until=3.0, pid=1, worker="w1")
     history.exits.clear()
