@@ -67,12 +67,16 @@ def play_seeds(first: int, count: int, step: int, deadline: float) -> int:
     return HELD
 
 
+def play_scene(client: redis.Redis, name: str, *, trace: bool = False) -> Report:
+    scene = SCENES[name]
+    return play(scene.play, 0, client, partitions=scene.partitions, trace=trace)
+
+
 def play_scenes(names: Sequence[str], *, trace: bool = False) -> int:
     """Play directed histories; stops at the first violation."""
     with server() as client:
         for name in names:
-            scene = SCENES[name]
-            report = play(scene.play, 0, client, partitions=scene.partitions, trace=trace)
+            report = play_scene(client, name, trace=trace)
             if trace or report.outcome is not Outcome.HELD:
                 say("\n".join(report.trace))
             say(f"{name}: {report.outcome} {report.story}")

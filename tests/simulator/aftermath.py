@@ -73,6 +73,10 @@ def _check_log(history: History, run: Run) -> None:
         expect(starts <= 1, f"attempt {attempt} of {run.id} started {starts} times in its log")
         if attempt < run.attempt:
             expect(interrupted == 1, f"attempt {attempt} of {run.id} ended early, its log says so {interrupted} times")
+    if run.status == "completed":
+        said = [frame.payload["text"] for frame in log if frame.event == "llm.delta" and frame.attempt == run.attempt]
+        steps = [f"step {step}" for step in range(history.steps[run.id])]
+        expect(said == steps, f"attempt {run.attempt} of {run.id} took {len(steps)} steps, its log has {said}")
     sequence, result = history.network.execute("HMGET", keys.run(run.partition, run.id), "sequence", "result")
     expect(sequence == str(len(log)), f"the record of {run.id} says {sequence} frames, its log has {len(log)}")
     expect(log[-1].payload["result"] == json.loads(result), f"the terminal frame of {run.id} has another result")
@@ -139,7 +143,7 @@ def _check_session(history: History, session: str) -> None:
 
     A run whose cancel came when it had staged them is told apart by its transcript: all of its writes, or none.
     """
-    execute, expect = history.network.execute, history.oracle.expect
+    oracle, execute, expect = history.oracle, history.network.execute, history.oracle.expect
     runs = sorted(history.oracle.order[session], key=lambda run: run.finished or 0.0)
     partition = runs[0].partition
 
@@ -153,8 +157,12 @@ def _check_session(history: History, session: str) -> None:
     done = json.loads(execute("HGET", part("state"), "done") or "[]")
     expect([run for run in done if run in completed] == completed, f"state of {session}: {done}, not {completed}")
     expect(len(set(done)) == len(done), f"a run wrote the state of {session} twice: {done}")
-    artifacts = [json.loads(text)["name"] for text in execute("LRANGE", part("artifacts"), 0, -1)]
-    expect(artifacts == completed, f"artifacts of {session}: {artifacts}, not {completed}")
+    artifacts = [json.loads(text) for text in execute("LRANGE", part("artifacts"), 0, -1)]
+    names = [artifact["name"] for artifact in artifacts]
+    expect(names == completed, f"artifacts of {session}: {names}, not {completed}")
+    for artifact in artifacts:
+        run, attempt = oracle.runs[artifact["name"]], artifact["payload"]["attempt"]
+        expect(attempt == run.attempt, f"{run.id} ended with attempt {run.attempt}, its artifact is of {attempt}")
     told = [run.id for run in runs if run.status in ("completed", "failed") or run.id in late]
     expected = [(run, role) for run in told for role in ("user", "assistant")]
     expect(said == expected, f"transcript of {session}: {said}, not {expected}")

@@ -60,7 +60,7 @@ class JournalingAgent:
         finally:
             journal.get().code_ends(effect)
         context.state["done"] = [*context.state.get("done", []), context.run_id]
-        context.artifacts.append(RunArtifact(name=context.run_id, payload={}))
+        context.artifacts.append(RunArtifact(name=context.run_id, payload={"attempt": attempt}))
         if verb == ["raise"]:
             raise ValueError("as it was told")
         return context.run_id
@@ -77,7 +77,7 @@ class JournalingAgent:
                 await _swallowing(milliseconds / 1000)
             else:
                 await asyncio.sleep(milliseconds / 1000)
-            await context.event_bus.emit("pattern.phase", phase=f"step {step}")
+            await context.event_bus.emit("llm.delta", text=f"step {step}")
 
 
 async def _swallowing(seconds: float) -> None:

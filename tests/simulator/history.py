@@ -53,6 +53,8 @@ class History:
         self.limits = {"session_limit": 20, "partition_limit": 1000}
         #: Workers that were killed, stopped, cut off or hung: their runs may count crashes.
         self.harmed: set[str] = set()
+        #: How many steps each run takes.
+        self.steps: dict[str, int] = {}
         self.poison: set[str] = set()
         self.raising: set[str] = set()
         self.deadlines: dict[str, int] = {}
@@ -248,6 +250,7 @@ class History:
             parent_run_id=parent,
             queue_deadline_ms=deadline_ms,
         )
+        self.steps.setdefault(request.run_id, int(text.split()[0]))
         if text.endswith("poison"):
             self.poison.add(request.run_id)
         if text.endswith("raise"):
@@ -307,7 +310,7 @@ class History:
         self.network.weather = Weather()
         self.network.directives.clear()
         self.network.cut_until.clear()
-        self.network.down_until = 0.0
         self.bells.lost = self.bells.doubled = self.bells.reordered = 0.0
         for worker in self.workers:
             self._resume(worker)
+        await asyncio.sleep(max(0.0, self.network.down_until - self.now))

@@ -115,8 +115,8 @@ class Network:
         self.cut_until: dict[SimulatedProcess, float] = {}
         #: Milliseconds by which the clock of Redis was set forward or back.
         self.skew_ms = 0
-        #: Polls for doorbells that wait: queues, and who gets (queue, message).
-        self._polls: list[tuple[Sequence[str], Callable[[str, str], object]]] = []
+        #: Polls for doorbells that wait: queues, whose, and who gets (queue, message).
+        self._polls: list[tuple[Sequence[str], SimulatedProcess, Callable[[str, str], object]]] = []
         self.on_violation: Callable[[str], object] = str
         self.requests = 0
         self.trace: Callable[[str], object] | None = None
@@ -169,9 +169,14 @@ class Network:
         """A digest of all that Redis holds, but for the times of expiry."""
         return str(self.execute("DEBUG", "DIGEST"))
 
-    def poll(self, queues: Sequence[str], deliver: Callable[[str, str], object]) -> Callable[[], None]:
-        """BRPOP: ``deliver`` gets the first doorbell that there is, once. Returns what gives up."""
-        entry = (queues, deliver)
+    def poll(
+        self, queues: Sequence[str], process: SimulatedProcess, deliver: Callable[[str, str], object]
+    ) -> Callable[[], None]:
+        """BRPOP: ``deliver`` gets the first doorbell that there is, once. Returns what gives up.
+
+        The poll of a process that was stopped takes its doorbell; that of a dead one ended with its connection.
+        """
+        entry = (queues, process, deliver)
         self._polls.append(entry)
         self._later(self._latency(), self._serve_polls, queues)
         return lambda: self._polls.remove(entry) if entry in self._polls else None
@@ -179,11 +184,12 @@ class Network:
     def _serve_polls(self, queues: Sequence[str]) -> None:
         if self._loop.time() < self.down_until:
             return
+        self._polls = [one for one in self._polls if one[1].alive]
         for entry in [one for one in self._polls if not set(queues).isdisjoint(one[0])]:
             for queue in entry[0]:
                 if entry in self._polls and (message := self.execute("RPOP", queue)) is not None:
                     self._polls.remove(entry)
-                    self._later(self._latency(), entry[1], queue, message)
+                    self._later(self._latency(), entry[2], queue, message)
 
     def subscribe(
         self, pattern: str, process: SimulatedProcess | None, deliver: Callable[[list[str]], object]

@@ -283,6 +283,10 @@ class Oracle:
         self.expect(attempt == run.attempt + 1, f"attempt {attempt} of {run.id} follows attempt {run.attempt}")
         answered = run.cancelled[1] if run.cancelled else ""
         self.expect(not answered, f"{run.id} started, its cancel had been answered {answered}")
+        for (process, session), code in self._code.items():
+            here = process.alive and self.owners[run.partition][0].startswith(f"{process.name}#")
+            alive = here and session == run.session and code != (run.id, attempt)
+            self.expect(not alive, f"{run.id} started on {process.name} while code of {code} is alive there")
         run.state, run.attempt = "running", attempt
         run.starts.append(self._loop.time())
         self.current[run.session] = (run.id, attempt)
@@ -313,10 +317,9 @@ class Oracle:
         self.expect(run.finished is None, f"{effect.run} acts after its end")
 
     def code_begins(self, effect: Effect) -> None:
-        """In one process the code of a session's run begins when that of the last one has ended."""
-        place, mine = (effect.process, effect.session), (effect.run, effect.attempt)
-        other = self._code.setdefault(place, mine)
-        self.expect(other == mine, f"the code of {mine} begins on {effect.process.name}, that of {other} is alive")
+        if (run := self.runs.get(effect.run)) is not None:
+            self._code[effect.process, run.session] = (effect.run, effect.attempt)
 
     def code_ends(self, effect: Effect) -> None:
-        self._code.pop((effect.process, effect.session), None)
+        if (run := self.runs.get(effect.run)) is not None:
+            self._code.pop((effect.process, run.session), None)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.resources import files
 from pathlib import Path
 
 import redis
@@ -26,9 +27,11 @@ from tests.simulator.loop import Stuck, VirtualLoop
 from tests.simulator.network import Network
 from tests.simulator.oracle import Oracle
 
-_SCRIPTS = (
-    *("acquire", "add_child", "admit", "append", "cancel", "cascaded", "delete_session", "edit", "finish", "free"),
-    *("heartbeat", "refuse", "release", "renew", "repair", "stage", "step", "submit", "sweep"),
+#: Every script of the store.
+_SCRIPTS = sorted(
+    script.name.removesuffix(".lua")
+    for script in (files("runtime_core.store") / "lua").iterdir()
+    if not script.name.startswith("_")
 )
 #: Virtual seconds that a whole history may take; one that takes longer is stuck.
 _END = 900.0

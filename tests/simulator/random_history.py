@@ -57,9 +57,9 @@ async def _client(history: History, number: int, end: float) -> None:
 def _work(history: History) -> str:
     chance = history.chance
     verb = chance.choices(["", " raise", " stubborn", " poison"], [0.90, 0.05, 0.035, 0.015])[0]
-    if verb == " poison" and not history.poison:
+    if verb == " poison":
         return "1 100 poison"
-    return f"{chance.choice([1, 2, 4])} {chance.choice([20, 150, 600])}{verb.replace(' poison', '')}"
+    return f"{chance.choice([1, 2, 4])} {chance.choice([20, 150, 600])}{verb}"
 
 
 async def _faults(history: History, end: float) -> None:

@@ -153,7 +153,7 @@ class Consumer:
             if not bell.done():
                 bell.set_result((queue, message))
 
-        give_up = self._network.poll(tuple(self._active), deliver)
+        give_up = self._network.poll(tuple(self._active), self._process, deliver)
         self._active.append(self._active.pop(0))
         self._cut.clear()
         cut = asyncio.ensure_future(self._cut.wait())

@@ -226,6 +226,7 @@ async def silent_consumer_loses_its_partitions(history: History) -> None:
     session = history.session_in(0)
     history.mute.add(mute.name)
     history.silence(mute)
+    await asyncio.sleep(1.2)
     run = await history.submit("1 100", session)
     await finishes(history, run, seconds=18.0)
     history.oracle.expect(not owns(history, mute), "a worker that does not consume kept its partition")

@@ -56,6 +56,27 @@ async def appended_frames_without_an_answer_are_there_once(history: History) -> 
 
 
 @directed()
+async def staged_without_an_answer_is_there_once(history: History) -> None:
+    await fleet(history)
+    lost = strike(history, "stage", "lose_reply", times=5)
+    run = await history.submit("1 100")
+    await struck(history, lost)
+    await finishes(history, run)
+    await settle(history)
+
+
+@directed()
+async def frames_during_a_slow_append(history: History) -> None:
+    """The agent goes on while an append is under way: the frames of meanwhile follow in the next one."""
+    await fleet(history)
+    late = strike(history, "append", "delay_reply", seconds=1.5)
+    run = await history.submit("8 100")
+    await struck(history, late)
+    await finishes(history, run)
+    await settle(history)
+
+
+@directed()
 async def finish_without_an_answer_is_sent_again(history: History) -> None:
     """The requests are lost until the client gives up; then they are answered late. One attempt is enough."""
     await fleet(history)
