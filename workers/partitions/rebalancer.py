@@ -36,7 +36,9 @@ class Rebalancer:
         self._grace = grace
         #: Members that should get a partition of ours, by the last look; as many of ours move.
         self._heirs: list[str] = []
-        self._moving: dict[Ownership, asyncio.Task[None]] = {}
+        #: Frozen for one of them, and not released yet.
+        self._moving: set[Ownership] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._avoided: dict[int, float] = {}
         self._members: frozenset[str] = frozenset()
         self._stable_since = boot_seconds()
@@ -51,13 +53,16 @@ class Rebalancer:
         elif now - self._stable_since >= STABLE_SECONDS:
             self._heirs = to_give(fleet, self._worker, len(self._keeper.held))
         for ownership in self._least_busy(now)[: max(0, len(self._heirs) - len(self._moving))]:
-            self._moving[ownership] = asyncio.create_task(self._move(ownership))
+            self._moving.add(ownership)
+            task = asyncio.create_task(self._move(ownership))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
         """The worker drains: what is being released is, the rest is left to the drain."""
         self._heirs = []
-        if self._moving:
-            await asyncio.wait(self._moving.values())
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _least_busy(self, now: float) -> list[Ownership]:
         self._avoided = {partition: until for partition, until in self._avoided.items() if until > now}
@@ -70,16 +75,16 @@ class Rebalancer:
 
     async def _move(self, ownership: Ownership) -> None:
         partition = ownership.lease.partition
+        self._keeper.freeze(ownership)
         try:
-            self._keeper.freeze(ownership)
-            if await self._quiet(ownership):
-                heir = self._heirs.pop(0)
-                logger.info("partition %d moves to %s", partition, heir)
-                await self._keeper.release(ownership, heir=heir)
-            else:
-                self._keeper.thaw(ownership)
+            heir = self._heirs.pop(0) if await self._quiet(ownership) else None
         finally:
-            del self._moving[ownership]
+            self._moving.remove(ownership)  # together with its heir: the others are compared with those that are left
+        if heir is None:
+            self._keeper.thaw(ownership)
+        else:
+            logger.info("partition %d moves to %s", partition, heir)
+            await self._keeper.release(ownership, heir=heir)
 
     async def _quiet(self, ownership: Ownership) -> bool:
         """Wait until nothing of the partition executes; False if it is not to move after all."""

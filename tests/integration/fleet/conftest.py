@@ -136,9 +136,12 @@ class Queues:
 
     def __init__(self) -> None:
         self.joined: set[int] = set()
+        #: Every join, in order.
+        self.joins: list[int] = []
 
     def join(self, partition: int) -> None:
         self.joined.add(partition)
+        self.joins.append(partition)
 
     def leave(self, partition: int) -> None:
         self.joined.discard(partition)
@@ -164,12 +167,12 @@ async def _nothing() -> None: ...
 def kept_by(redis: Redis) -> KeptBy:
     @asynccontextmanager
     async def keep(
-        leases: LeaseStore, *, works: Callable[[], bool] = lambda: True, grace: float = 1.0
+        leases: LeaseStore, *, works: Callable[[], bool] = lambda: True, grace: float = 1.0, partitions: int = 2
     ) -> AsyncGenerator[Kept]:
         table, queues = AttemptTable(), Queues()
         keeper = PartitionKeeper(
             worker="w1",
-            partitions=2,
+            partitions=partitions,
             leases=leases,
             attempts=AttemptStore(redis),
             table=table,

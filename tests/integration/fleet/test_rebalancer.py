@@ -63,6 +63,16 @@ async def test_the_quiet_partition_moves_and_is_kept_for_the_member_that_lacks_i
         assert kept.queues.joined == {0}
 
 
+async def test_partitions_that_are_quiet_move_at_once_and_none_is_frozen_in_vain(
+    leases: LeaseStore, kept_by: KeptBy
+) -> None:
+    async with kept_by(leases, partitions=8) as kept:
+        await wait_until(lambda: len(kept.keeper.held) == 8, "all partitions are held", seconds=5)
+        async with another_member(leases):
+            await wait_until(lambda: len(kept.keeper.held) == 4, "half of them have moved", seconds=5)
+        assert sorted(kept.queues.joins) == list(range(8)), "no partition was joined a second time"
+
+
 async def test_what_is_not_quiet_within_the_grace_goes_on_here(leases: LeaseStore, kept_by: KeptBy) -> None:
     async with kept_by(leases, grace=0.3) as kept:
         await holding_both(kept)
