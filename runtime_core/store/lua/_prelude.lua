@@ -8,6 +8,7 @@
 local prefix, queue = ARGV[2], ARGV[3]
 
 local RERING_MS = 1000                        -- a head whose doorbell was lost is rung again after this; doubles, see sweep
+local RINGS_AT_ONCE = 500                     -- doorbells rung by one acquire or sweep: some 50 µs each, and Redis does nothing else
 local RECORD_SECONDS = 24 * 3600              -- a finished run can be read, and its id is taken, for this long
 local DEAD_LETTER_SECONDS = 30 * 24 * 3600
 local SESSION_SECONDS = 30 * 24 * 3600
@@ -191,7 +192,7 @@ local function requeue(id, session, count, reason)
   local sequence = tonumber(run.sequence) + 1
   append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
     cjson.encode({reason = reason}))}})
-  call('ZADD', READY, integer(now), session)
+  call('ZADD', READY, 0, session)             -- it had started: its doorbell comes before those of others
 end
 
 local function requeue_all(count, reason)

@@ -1,7 +1,7 @@
 -- owner ttl_ms
 -- Take a partition that is free, or whose lease was not renewed for a TTL during which Redis answered the fleet; recover
--- what its last owner left: running runs go back to their mailboxes, stale doorbells are dropped, every ready head is
--- rung once, oldest first.
+-- what its last owner left: running runs go back to their mailboxes, stale doorbells are dropped, the ready heads are
+-- rung once, oldest first; of more than RINGS_AT_ONCE the sweeps ring the rest.
 -- owner is unique to one acquisition: a repeat after a lost reply only extends the lease.
 -- → OK fence | HELD owner | RESERVED worker
 local owner, ttl = ARGV[4], tonumber(ARGV[5])
@@ -35,7 +35,7 @@ end
 
 call('DEL', queue)
 local heads = {}
-for _, session in ipairs(call('ZRANGE', READY, 0, -1)) do
+for _, session in ipairs(call('ZRANGE', READY, 0, RINGS_AT_ONCE - 1)) do
   local head = call('LINDEX', mailbox_key(session), 0)
   if head then
     heads[#heads + 1] = {tonumber(call('HGET', run_key(head), 'submitted_ms') or '0'), session}

@@ -9,7 +9,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', DEADLINES, '-inf', integer(now), 'LIMI
   expire_queued(id)
   call('ZREM', DEADLINES, id)
 end
-local missing = call('ZCARD', READY) - call('LLEN', queue) - in_hand
+local missing = math.min(RINGS_AT_ONCE, call('ZCARD', READY) - call('LLEN', queue) - in_hand)
 if missing > 0 then
   for _, session in ipairs(call('ZRANGEBYSCORE', READY, '-inf', integer(now), 'LIMIT', 0, missing)) do
     ring_head(session)

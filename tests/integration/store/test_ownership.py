@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from runtime_core.contracts.run import RunState, StopReason
+from runtime_core.contracts.run import RunRequest, RunState, StopReason
 from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
@@ -21,6 +21,8 @@ from runtime_core.store.timing import LEASE_TTL_MS
 from tests.integration.store.conftest import PARTITION, Store, frame
 
 R1 = ScopedRunId("r1")
+#: As in _prelude.lua.
+RINGS_AT_ONCE = 500
 
 
 async def test_a_held_partition_is_not_taken_and_a_repeat_changes_nothing(store: Store) -> None:
@@ -111,6 +113,33 @@ async def test_a_takeover_requeues_what_ran_and_rings_every_head_once_oldest_fir
     assert (record.state, record.crashes, record.interruptions) == (RunState.QUEUED, 1, 0)
     assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.interrupted")]
     assert (await store.admitted(taken, "r1")).attempt == 2
+
+
+async def test_however_many_sessions_wait_one_script_rings_a_bounded_number_and_what_had_started_first(
+    store: Store,
+) -> None:
+    lease = await store.own("w1")
+    requests = [
+        RunRequest(agent_id="a", session_id=f"s{number}", input_text="hi", run_id=f"r{number}")
+        for number in range(2 * RINGS_AT_ONCE)
+    ]
+    await store.runs.submit_many(requests)
+    newest = requests[-1].run_id
+    await store.admitted(lease, newest)
+    await overdue(store)
+
+    taken = await store.take_over(lease, "w2")
+
+    first = await store.bells()
+    assert len(first) == RINGS_AT_ONCE
+    assert newest in first
+    await overdue(store)
+    await store.sweep(taken, in_hand=0)
+    assert len(await store.bells()) == len(requests)
+    await store.redis.delete(keys.queue(PARTITION))
+    await overdue(store)
+    await store.sweep(taken, in_hand=0)
+    assert len(await store.bells()) == RINGS_AT_ONCE
 
 
 async def test_a_takeover_from_a_worker_that_still_beats_is_no_crash(store: Store) -> None:
