@@ -40,6 +40,7 @@ async def memory(options: Options) -> Outcome:
         runs = plan(arena.rng, sessions=load.sessions, seconds=load.seconds)
         await _serve(arena, list(islice(runs, _WARM_UP)))
         await arena.fleet.dismiss()
+        await arena.collect(reread_streams=False)  # so that the same connections are open at both looks
         before = await _after_expiry(arena.lookout)
         arena.load.submitted.clear()  # what has expired cannot be judged
         await arena.start(load.workers)
