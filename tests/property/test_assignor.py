@@ -263,3 +263,10 @@ def test_every_change_of_the_fleet_ends_in_balance_soon_and_moves_little(
         quota = quotas(simulated.members, living, count)
         surplus = sum(max(0, living[worker] - quota[worker]) for worker in simulated.members)
         assert simulated.moved <= surplus + count // 8 + 2, f"{simulated.moved} moved, {surplus} had to"
+
+
+def test_a_lease_renewed_before_the_clock_went_back_may_be_taken_a_ttl_after_that() -> None:
+    renewed_in_the_future = lease(0, "gone", expires_ms=NOW + 3_600_000)
+    for steady_ms, expected in ((LEASE_TTL_MS - 1, False), (LEASE_TTL_MS, True)):
+        view = replace(fleet({"w1"}, ["gone"], since_ms=NOW - steady_ms), leases=[renewed_in_the_future])
+        assert may_take(renewed_in_the_future, "w1", view) is expected

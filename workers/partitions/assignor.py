@@ -113,7 +113,10 @@ def heir(lease: LeaseView, fleet: FleetView) -> str:
 
 
 def _lapsed_at(lease: LeaseView, fleet: FleetView) -> int:
-    return max(lease.expires_ms - LEASE_TTL_MS, fleet.steady_since_ms) + LEASE_TTL_MS
+    renewed = lease.expires_ms - LEASE_TTL_MS
+    if renewed > fleet.now_ms + LEASE_TTL_MS:  # the clock of Redis went back, see acquire.lua
+        renewed = 0
+    return max(renewed, fleet.steady_since_ms) + LEASE_TTL_MS
 
 
 def _preference(worker: str, partition: int) -> bytes:

@@ -13,6 +13,8 @@ if holder == owner then
 end
 if holder ~= '' then
   local renewed = tonumber(lease[3]) - ttl
+  -- The clock went back by more than the pulse can overlook, and it was not renewed since: what counts is the pulse.
+  if renewed > now + ttl then renewed = 0 end
   if now - math.max(renewed, pulse_since()) < ttl then return {'HELD', holder} end
 elseif (lease[4] or '') ~= '' and lease[4] ~= worker_of(owner) and tonumber(lease[5]) > now
   and tonumber(call('ZSCORE', 'rl:members', lease[4]) or '0') > now then

@@ -71,6 +71,16 @@ async def test_an_expired_lease_is_not_taken_before_it_stood_still_for_a_ttl(sto
     assert await store.leases.acquire(PARTITION, "w2#x") is not None
 
 
+async def test_a_lease_renewed_before_the_clock_went_back_is_taken_a_ttl_after_that(store: Store) -> None:
+    lease = await store.own("w1")
+    seconds, _ = await store.redis.time()
+    await store.redis.hset(keys.lease(lease.partition), "expires", (seconds + 3_600) * 1000)
+    await pulse(store, since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
+    assert await store.leases.acquire(PARTITION, "w2#x") is None
+    await pulse(store, since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
+    assert await store.leases.acquire(PARTITION, "w2#x") is not None
+
+
 async def test_heartbeats_keep_the_pulse_and_a_gap_starts_it_anew(store: Store) -> None:
     await store.leases.heartbeat("w1", {}, accepting=True)
     first = await store.leases.observe(1)
