@@ -177,5 +177,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.on_error(error)
 
     def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), Exception):
+        forgotten = context.get("future")  # an answer to the dead is nobody's error
+        if isinstance(context.get("exception"), Exception) and (forgotten is None or isinstance(forgotten, Task)):
             self.on_error(context["exception"])

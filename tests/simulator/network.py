@@ -14,7 +14,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -104,7 +104,12 @@ class Network:
         self._names = {hashlib.sha1(text.encode()).hexdigest(): name for name, text in scripts.items()}
         self._texts = {text: name for name, text in scripts.items()}
         self._connection = server.connection_pool.get_connection()
-        self._subscription = server.pubsub()
+        options: dict[str, Any] = server.connection_pool.connection_kwargs
+        #: Of our own, in RESP2, where messages and the answer of a PING come in one order.
+        self._ear = redis.Connection(
+            host=options["host"], port=options["port"], decode_responses=True, protocol=2, socket_timeout=5.0
+        )
+        self._listening = False
         self._subscribers: list[tuple[str, SimulatedProcess | None, Callable[[list[str]], object]]] = []
         self.observer: Observer | None = None
         self.weather = Weather()
@@ -122,7 +127,7 @@ class Network:
         self.trace: Callable[[str], object] | None = None
 
     def close(self) -> None:
-        self._subscription.close()
+        self._ear.disconnect()
         self._server.connection_pool.release(self._connection)
 
     def now_ms(self) -> int:
@@ -195,8 +200,10 @@ class Network:
         self, pattern: str, process: SimulatedProcess | None, deliver: Callable[[list[str]], object]
     ) -> Callable[[], None]:
         """``deliver`` gets ["pmessage", pattern, channel, data]; returns what ends it."""
-        if not self._subscription.patterns:
-            self._subscription.psubscribe(pattern)
+        if not self._listening:
+            self._ear.send_command("PSUBSCRIBE", pattern)
+            self._ear.read_response()
+            self._listening = True
         entry = (pattern, process, deliver)
         self._subscribers.append(entry)
         return lambda: self._subscribers.remove(entry) if entry in self._subscribers else None
@@ -271,7 +278,7 @@ class Network:
             self._check_repeat(script, command, reply)
         if script.partition is not None and self._polls:
             self._serve_polls((script.arguments[1],))
-        if script.name in _SPEAKS_ON_CONTROL and self._subscription.patterns:
+        if script.name in _SPEAKS_ON_CONTROL and self._listening:
             self._hear()
         return reply
 
@@ -300,16 +307,11 @@ class Network:
 
     def _hear(self) -> None:
         """Pass on what was just said on the control channel; the answered PING shows that nothing is on its way."""
-        self._subscription.ping()
-        while True:
-            message: Any = self._subscription.get_message(timeout=1.0)
-            if message is None or message["type"] == "pong":
-                return
-            if message["type"] != "pmessage":
-                continue
-            for pattern, process, deliver in list(self._subscribers):
+        self._ear.send_command("PING")
+        while (message := cast("list[str]", self._ear.read_response()))[0] != "pong":
+            for _, process, deliver in list(self._subscribers):
                 if self.reachable(process) and not self._strikes(self.weather.message_lost):
-                    self._later(self._latency(), deliver, ["pmessage", pattern, message["channel"], message["data"]])
+                    self._later(self._latency(), deliver, message)
 
     def _latency(self) -> float:
         if self._strikes(self.weather.delayed):

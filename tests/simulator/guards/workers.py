@@ -152,7 +152,7 @@ MOVES = (
     _worker(
         "partitions/rebalancer",
         "a partition that is to move is frozen first",
-        "            self._keeper.freeze(ownership)\n",
+        "        self._keeper.freeze(ownership)\n",
         "",
         "joining_worker_gets_its_share",
     ),
