@@ -15,6 +15,7 @@ local SESSION_SECONDS = 30 * 24 * 3600
 local LOG_FRAMES, LOG_BYTES = 10000, 8 * 1024 * 1024   -- bounds of one run's log; beyond them the oldest frames go
 local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given up on (dead letter)
 local PROBATION_CRASHES, CHARGE_LIMIT = 2, 3  -- so many crashes bring a run into probation, so many crashes there end it
+local SOLO_MS = 5000                          -- for so long a run with its last chance executes alone, and a suspect is fresh
 local HISTORY_LENGTH = 20
 
 local function run_key(id) return prefix .. 'run:' .. id end

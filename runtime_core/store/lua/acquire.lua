@@ -28,10 +28,18 @@ local last = worker_of(holder)
 if tonumber(call('ZSCORE', 'rl:workers', last) or '0') > now then
   requeue_all('interruptions', 'lease expired while its worker was alive')
 else
-  -- Of the runs that were in probation there one is to blame; the others are spared.
-  local blamed = call('EXISTS', probation_key(last)) == 1
+  -- Of the runs that were in probation there one is to blame; the others are spared. So are those in probation that had
+  -- executed for long, if another one had just begun.
+  local entered, any_fresh = {}, false
+  local members, renewed = call('HGETALL', probation_key(last)), tonumber(lease[3] or '0') - ttl
+  local function fresh(id) return renewed - entered[id] < SOLO_MS end
+  for i = 1, #members, 2 do
+    entered[members[i]] = tonumber(string.match(members[i + 1], '^(%d+)'))
+    any_fresh = any_fresh or fresh(members[i])
+  end
   requeue_all(function(id)
-    return blamed and call('HEXISTS', probation_key(last), id) == 0 and 'spared' or 'crashes'
+    local to_blame = #members == 0 or entered[id] and (fresh(id) or not any_fresh)
+    return to_blame and 'crashes' or 'spared'
   end, 'worker ' .. last .. ' died')
 end
 

@@ -4,7 +4,7 @@
 --   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (a run that one more charge would end has this worker to itself, for now)
 --   | FINISHED (status result: no attempt ended it, so this doorbell is to report that; else both empty)
 local owner, fence, id, nonce, config_version = unpack(ARGV, 4, 8)
-local SOLO_MS, TRY_AGAIN_MS = 5000, 500
+local TRY_AGAIN_MS = 500
 
 -- May this run start on this worker? One that crashed twice is in probation, and so is one that was spared: it may be what
 -- killed a worker next to a run in probation. A run that one more charge would end has its first seconds to itself: that

@@ -57,7 +57,12 @@ class Store:
         await self.redis.hset(keys.PULSE, mapping={"since": 0, "last": seconds * 1000})
 
     async def expire(self, lease: Lease) -> None:
-        await self.redis.hset(keys.lease(lease.partition), "expires", "1")
+        """As if it was last renewed a TTL ago."""
+        await self.redis.hset(keys.lease(lease.partition), "expires", await self.now_ms())
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self.redis.time()
+        return seconds * 1000 + micros // 1000
 
     async def sweep(self, lease: Lease, in_hand: int = 0) -> Swept:
         (swept,) = await self.leases.sweep({lease: in_hand})

@@ -9,6 +9,7 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, Refusal, RefusalReason
 from runtime_core.store.leases import Lease
+from runtime_core.store.timing import LEASE_TTL_MS
 from tests.integration.store.conftest import PARTITION, Store
 
 POISON, INNOCENT, OTHER = ScopedRunId("poison"), ScopedRunId("innocent"), ScopedRunId("other")
@@ -60,6 +61,32 @@ async def test_a_crash_is_charged_to_those_in_probation_alone_over_all_partition
     assert innocent.state is RunState.QUEUED
     # The takeover of the worker's other partitions is to come: they must know, too.
     assert await store.redis.hkeys(keys.probation("w1")) == [POISON]
+
+
+async def test_of_those_in_probation_one_that_has_executed_for_long_is_spared(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, INNOCENT, POISON)
+    for run in (INNOCENT, POISON):
+        await store.admitted(lease, run)
+    await store.redis.hset(keys.probation("w1"), INNOCENT, f"{await store.now_ms() - LEASE_TTL_MS - 5_000}:0")
+
+    await store.take_over(lease, "w2")
+
+    poison, innocent = await store.runs.get(POISON), await store.runs.get(INNOCENT)
+    assert (poison.charges, innocent.charges, innocent.spared) == (1, 0, 1)
+
+
+async def test_if_all_in_probation_have_executed_for_long_each_is_charged(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, INNOCENT, POISON)
+    for run in (INNOCENT, POISON):
+        await store.admitted(lease, run)
+        await store.redis.hset(keys.probation("w1"), run, f"{await store.now_ms() - 60_000}:0")
+
+    await store.take_over(lease, "w2")
+
+    poison, innocent = await store.runs.get(POISON), await store.runs.get(INNOCENT)
+    assert (poison.charges, innocent.charges) == (1, 1)
 
 
 async def test_the_last_charge_leaves_the_suspicion_for_the_other_partitions(store: Store) -> None:

@@ -21,7 +21,7 @@ WORKER_TTL_MS = 3_000
 RESERVATION_MS = 3_000
 #: Heartbeats further apart than this prove nothing about the time between them.
 PULSE_GAP_MS = 2_000
-#: How long a run that one more charge would end is alone on its worker.
+#: How long a run that one more charge would end is alone on its worker, and a suspect is fresh.
 SOLO_MS = 5_000
 
 
@@ -184,15 +184,16 @@ class Model:
             and self.members.get(lease.reserved_for, 0) > self.now
         ):
             return None
-        last = lease.owner.partition("#")[0]
+        last, died_ms = lease.owner.partition("#")[0], lease.expires_ms - TTL_MS
         lease.owner, lease.fence = owner, max(lease.fence + 1, self.now)
         lease.expires_ms, lease.reserved_for, lease.reserved_until_ms = self.now + TTL_MS, "", 0
-        suspects = self.probation.get(last)
+        suspects = self.probation.get(last, {})
+        fresh = {run for run, (entered_ms, _) in suspects.items() if died_ms - entered_ms < SOLO_MS}
         for run in self._live(partition):
             if self.workers.get(last, 0) > self.now:
                 self._requeue(run, "interruptions")
             else:
-                self._requeue(run, "spared" if suspects and run.id not in suspects else "crashes")
+                self._requeue(run, "spared" if suspects and run.id not in (fresh or suspects) else "crashes")
         return Lease(partition, owner, str(lease.fence))
 
     def renew(self, lease: Lease) -> set[str]:
