@@ -163,6 +163,9 @@ class PartitionKeeper:
         for view in candidates:
             if not self._accepts():
                 break
+            if boot_seconds() - now >= LOOK_INTERVAL:
+                self.look_now()  # takes the rest, after a heartbeat: without it the fleet's pulse would start anew
+                break
             await self._acquire(view.partition)
         on_look(fleet)
         if now - self._swept >= SWEEP_INTERVAL:

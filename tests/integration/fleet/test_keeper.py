@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from itertools import pairwise
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from runtime_core.clock import boot_seconds
 from runtime_core.store.leases import Lease, LeaseStore
 from tests.integration.fleet.conftest import KeptBy, wait_until
+
+#: Seconds without a heartbeat after which the fleet's pulse starts anew, as in _clock.lua.
+PULSE_GAP = 2.0
 
 
 class LossyLeases(LeaseStore):
@@ -36,6 +42,29 @@ class SlowLeases(LeaseStore):
         self.asked.set()
         await self.answer.wait()
         return lease
+
+
+class DistantLeases(LeaseStore):
+    """Redis is far away: an acquisition takes its time."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.beats: list[float] = []
+
+    async def heartbeat(self, worker: str, info: Mapping[str, str], *, accepting: bool) -> None:
+        self.beats.append(boot_seconds())
+        await super().heartbeat(worker, info, accepting=accepting)
+
+    async def acquire(self, partition: int, owner: str) -> Lease | None:
+        await asyncio.sleep(0.2)
+        return await super().acquire(partition, owner)
+
+
+async def test_a_worker_that_takes_many_partitions_beats_meanwhile(redis: Redis, kept_by: KeptBy) -> None:
+    leases = DistantLeases(redis)
+    async with kept_by(leases, partitions=16) as kept:
+        await wait_until(lambda: len(kept.keeper.held) == 16, "all partitions are held")
+        assert max(later - beat for beat, later in pairwise([*leases.beats, boot_seconds()])) < PULSE_GAP
 
 
 async def test_a_partition_whose_acquisition_was_not_answered_is_kept_at_the_next_look(
