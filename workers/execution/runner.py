@@ -150,6 +150,7 @@ class _Execution:
             raise asyncio.CancelledError
 
     async def _before_call(self) -> None:
+        """Before code of the agent is begun, and each call of an LLM or a tool."""
         self._insist()
         await self._guard()
 
@@ -160,6 +161,7 @@ class _Execution:
     async def _work(self) -> RunResult:
         if self._unreadable is not None:
             raise self._unreadable
+        await self._before_call()  # since admit answered, the process may have been stopped and the partition taken
         return await self._runtime.execute(self._request, self._scope)
 
     async def free_when_ended(self) -> None:

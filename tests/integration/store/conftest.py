@@ -36,7 +36,8 @@ class Store:
         self._nonces = itertools.count()
 
     async def submit(self, run_id: str, session_id: str = "s", **fields: Any) -> ScopedRunId:
-        request = RunRequest(agent_id="a", session_id=session_id, input_text="hi", run_id=run_id, **fields)
+        values: dict[str, Any] = {"agent_id": "a", "input_text": "hi"} | fields
+        request = RunRequest(session_id=session_id, run_id=run_id, **values)
         return (await self.runs.submit(request)).run
 
     async def own(self, worker: str = "w1") -> Lease:
