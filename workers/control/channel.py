@@ -24,17 +24,26 @@ async def listen(
 ) -> None:
     """Listen to all partitions until cancelled; reconnects by itself."""
     while True:
-        pubsub: Any = redis.pubsub(ignore_subscribe_messages=True)
         try:
-            await pubsub.psubscribe(keys.ALL_CONTROL_PATTERN)
-            async for message in pubsub.listen():
-                word, _, argument = str(message["data"]).partition(" ")
-                if word == "cancel":
-                    on_cancel(ScopedRunId(argument))
-                elif word == "released":
-                    on_released()
+            await _listen_once(redis, on_cancel, on_released)
         except RETRYABLE as error:
             logger.info("the control channel is lost, subscribing again: %s", error)
-            await asyncio.sleep(_RETRY_DELAY)
-        finally:
-            await pubsub.aclose()
+        except Exception:
+            logger.exception("listening to the control channel failed, subscribing again")
+        await asyncio.sleep(_RETRY_DELAY)
+
+
+async def _listen_once(
+    redis: Redis, on_cancel: Callable[[ScopedRunId], object], on_released: Callable[[], object]
+) -> None:
+    pubsub: Any = redis.pubsub(ignore_subscribe_messages=True)
+    try:
+        await pubsub.psubscribe(keys.ALL_CONTROL_PATTERN)
+        async for message in pubsub.listen():
+            word, _, argument = str(message["data"]).partition(" ")
+            if word == "cancel":
+                on_cancel(ScopedRunId(argument))
+            elif word == "released":
+                on_released()
+    finally:
+        await pubsub.aclose()

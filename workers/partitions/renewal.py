@@ -58,13 +58,13 @@ class Renewal:
 
     def _run(self) -> None:
         while not self._stop.wait(RENEW_INTERVAL):
-            self._on_tick()
-            problem = self._problem()
-            if problem is not None:
-                logger.warning("leases are not renewed: %s", problem)
-                continue
             try:
-                self.renew_once()
+                self._on_tick()
+                problem = self._problem()
+                if problem is None:
+                    self.renew_once()
+                else:
+                    logger.warning("leases are not renewed: %s", problem)
             except (RedisError, OSError) as error:
                 logger.warning("leases could not be renewed, trying again: %s", error)
             except Exception:  # without this thread the worker would lose every lease and never know

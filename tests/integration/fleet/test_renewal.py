@@ -14,6 +14,28 @@ from workers.partitions.ownership import Ownership
 from workers.partitions.renewal import Renewal
 
 
+async def test_renewals_go_on_after_a_look_at_the_process_that_failed(redis: Redis, redis_url: str) -> None:
+    lease = await LeaseStore(redis).acquire(0, "w#1")
+    assert lease is not None
+    ownership, looks = Ownership(lease, boot_seconds()), list[int]()
+    until = ownership.until
+
+    def problem() -> None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise RuntimeError("the consumer is being replaced")
+
+    renewal = Renewal(
+        connect_sync(redis_url), lambda: [ownership], problem=problem, on_tick=int, on_lost=print, on_cancel=print
+    )
+    renewal.start()
+    try:
+        await wait_until(lambda: ownership.until > until, "the lease is renewed")
+    finally:
+        renewal.stop()
+    assert len(looks) > 1
+
+
 async def test_a_process_that_does_not_work_renews_nothing(redis: Redis, redis_url: str) -> None:
     lease = await LeaseStore(redis).acquire(0, "w#1")
     assert lease is not None
