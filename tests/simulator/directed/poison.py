@@ -27,7 +27,7 @@ async def poison_among_innocents(history: History) -> None:
     told = {run: await history.told(run) for run in history.oracle.runs if run != poison}
     history.oracle.expect(any("spared" in counts for counts in told.values()), f"nobody was spared: {told}")
     for run, counts in told.items():
-        history.oracle.expect(counts.count("crashes") <= 3, f"{run} is innocent, and counts {counts}")
+        history.oracle.expect(counts.count("crashes") <= 4, f"{run} is innocent, and counts {counts}")
 
 
 @directed()
