@@ -61,10 +61,10 @@ class Renewal:
             try:
                 self._on_tick()
                 problem = self._problem()
-                if problem is None:
-                    self.renew_once()
-                else:
+                if problem is not None:
                     logger.warning("leases are not renewed: %s", problem)
+                else:
+                    self.renew_once()
             except (RedisError, OSError) as error:
                 logger.warning("leases could not be renewed, trying again: %s", error)
             except Exception:  # without this thread the worker would lose every lease and never know
