@@ -49,6 +49,8 @@ class LeaseView:
     expires_ms: int
     reserved_for: str
     reserved_until_ms: int
+    #: What is wrong with the key, if it cannot be read: nobody takes such a partition.
+    broken: str = ""
 
     @property
     def worker(self) -> str:
@@ -87,14 +89,22 @@ class LeaseStore:
         await pipeline.execute()
 
     async def observe(self, partitions: int) -> FleetView:
-        """Read the whole fleet: O(P), one round trip."""
+        """Read the whole fleet: O(P), one round trip. A lease that cannot be read is ``broken``, the others are not."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.time()
         pipeline.hmget(keys.PULSE, "since", "last")
         pipeline.zrange(keys.MEMBERS, 0, -1, withscores=True)
         for partition in range(partitions):
             pipeline.hmget(keys.lease(partition), "owner", "fence", "expires", "reserved_for", "reserved_until")
-        (seconds, micros), (since, _), members, *leases = await pipeline.execute()
+        time, pulse, members, *leases = await pipeline.execute(raise_on_error=False)
+        for reply in (time, pulse, members, *leases):
+            refused = (outage(reply) or reply) if isinstance(reply, ResponseError) else reply
+            if isinstance(refused, RETRYABLE):
+                raise refused
+        for reply in (time, pulse, members):
+            if isinstance(reply, Exception):
+                raise reply
+        (seconds, micros), (since, _) = time, pulse
         now = int(seconds) * 1000 + int(micros) // 1000
         return FleetView(
             now_ms=now,
@@ -139,16 +149,29 @@ def _swept(reply: list[Any]) -> Swept:
     )
 
 
-def _lease_view(partition: int, values: list[str | None]) -> LeaseView:
-    owner, fence, expires, reserved_for, reserved_until = values
-    return LeaseView(
-        partition=partition,
-        owner=owner or "",
-        fence=fence or "0",
-        expires_ms=int(expires or 0),
-        reserved_for=reserved_for or "",
-        reserved_until_ms=int(reserved_until or 0),
-    )
+def _lease_view(partition: int, reply: list[str | None] | Exception) -> LeaseView:
+    try:
+        if isinstance(reply, Exception):
+            raise reply
+        owner, fence, expires, reserved_for, reserved_until = reply
+        return LeaseView(
+            partition=partition,
+            owner=owner or "",
+            fence=str(int(fence or 0)),
+            expires_ms=int(expires or 0),
+            reserved_for=reserved_for or "",
+            reserved_until_ms=int(reserved_until or 0),
+        )
+    except (ResponseError, ValueError) as error:
+        return LeaseView(
+            partition=partition,
+            owner="",
+            fence="0",
+            expires_ms=0,
+            reserved_for="",
+            reserved_until_ms=0,
+            broken=f"{keys.lease(partition)} cannot be read: {error}",
+        )
 
 
 def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId] | RunlaneError]:

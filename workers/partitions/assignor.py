@@ -91,6 +91,8 @@ def may_take(lease: LeaseView, worker: str, fleet: FleetView) -> bool:
 
     The acquire script decides the same again, by the clock of Redis.
     """
+    if lease.broken:
+        return False
     if lease.owner:
         return fleet.now_ms >= _lapsed_at(lease, fleet)
     return heir(lease, fleet) in ("", worker)

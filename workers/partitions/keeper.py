@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 from uuid import uuid4
 
+from redis.exceptions import ResponseError
+
 from runtime_core.clock import boot_seconds
 from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
@@ -73,6 +75,8 @@ class PartitionKeeper:
         self._on_cascade = on_cascade
         #: Owners of acquisitions whose reply was lost: the next try repeats them.
         self._unanswered: dict[int, str] = {}
+        #: What was last said of a partition whose keys are broken: it is said once, not at each look.
+        self._broken: dict[int, str] = {}
         self._started = boot_seconds()
         self._swept = 0.0
         self._look = asyncio.Event()
@@ -152,6 +156,11 @@ class PartitionKeeper:
     async def _tick(self, on_look: Callable[[FleetView], object]) -> None:
         await self._leases.heartbeat(self._worker, self._info(), accepting=self._accepts())
         self.fleet = fleet = await self._leases.observe(self._partitions)
+        for view in fleet.leases:
+            if view.broken:
+                self._report_broken(view.partition, view.broken)
+            elif view.owner:
+                self._broken.pop(view.partition, None)
         now = boot_seconds()
         candidates = wanted(
             fleet,
@@ -166,7 +175,10 @@ class PartitionKeeper:
             if boot_seconds() - now >= LOOK_INTERVAL:
                 self.look_now()  # takes the rest, after a heartbeat: without it the fleet's pulse would start anew
                 break
-            await self._acquire(view.partition)
+            try:
+                await self._acquire(view.partition)
+            except ResponseError as error:  # its keys are broken; the others can be taken
+                self._report_broken(view.partition, f"it cannot be acquired: {error}")
         on_look(fleet)
         if now - self._swept >= SWEEP_INTERVAL:
             self._swept = now
@@ -208,9 +220,22 @@ class PartitionKeeper:
             for run, attempt in swept.running:
                 if run not in self._table:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)
-                    await self._attempts.repair(ownership.lease, run, attempt)
+                    try:
+                        await self._attempts.repair(ownership.lease, run, attempt)
+                    except ResponseError as error:  # its record is broken; the other runs can be repaired
+                        logger.error("run %s could not be repaired: %s", run, error)
             for run in swept.cascades:
                 self._on_cascade(run)
+
+    def _report_broken(self, partition: int, problem: str) -> None:
+        if self._broken.get(partition) != problem:
+            self._broken[partition] = problem
+            logger.error(
+                "partition %d is broken: %s\n"
+                "  hint: correct the key; a lease may be deleted, its partition is free then",
+                partition,
+                problem,
+            )
 
     def _forget(self, ownership: Ownership) -> bool:
         """Stop consuming; False if that had happened before."""

@@ -6,15 +6,22 @@ import asyncio
 from collections.abc import Mapping
 from itertools import pairwise
 
+import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from runtime_core.clock import boot_seconds
+from runtime_core.store import keys
 from runtime_core.store.leases import Lease, LeaseStore
 from tests.integration.fleet.conftest import KeptBy, wait_until
 
 #: Seconds without a heartbeat after which the fleet's pulse starts anew, as in _clock.lua.
 PULSE_GAP = 2.0
+
+#: Partitions of a store in which all but one are broken.
+PARTITIONS, SOUND = 8, 5
+BROKEN_FIELD = ("HSET", keys.lease(0), "expires", "soon")
+BROKEN_TYPE = ("SET", keys.lease(0), "not what it should be")
 
 
 class LossyLeases(LeaseStore):
@@ -99,3 +106,36 @@ async def test_a_process_that_does_not_work_acquires_nothing(redis: Redis, kept_
         await wait_until(lambda: bool(kept.keeper.held) or len(looks) > 2, "it looked three times", seconds=3)
         assert not kept.keeper.held
         assert {lease.owner for lease in (await LeaseStore(redis).observe(2)).leases} == {""}
+
+
+@pytest.mark.parametrize("break_it", [BROKEN_FIELD, BROKEN_TYPE], ids=["field", "type"])
+async def test_a_partition_with_a_broken_lease_is_named_once_and_keeps_nobody_from_the_others(
+    redis: Redis, kept_by: KeptBy, caplog: pytest.LogCaptureFixture, break_it: tuple[str, ...]
+) -> None:
+    await redis.execute_command(*break_it)
+
+    async with kept_by(LeaseStore(redis)) as kept:
+        await wait_until(lambda: 1 in kept.keeper.held, "the sound partition is held")
+        looked = kept.keeper.fleet
+        await wait_until(lambda: kept.keeper.fleet is not looked, "it looked again")
+        assert 0 not in kept.keeper.held
+        await redis.delete(keys.lease(0))
+        await wait_until(lambda: set(kept.keeper.held) == {0, 1}, "the other one is held once its key is gone")
+
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 1
+    assert f"{keys.lease(0)} cannot be read" in said[0]
+
+
+async def test_a_partition_that_cannot_be_acquired_keeps_nobody_from_the_others(
+    redis: Redis, kept_by: KeptBy, caplog: pytest.LogCaptureFixture
+) -> None:
+    for partition in range(PARTITIONS):
+        if partition != SOUND:
+            await redis.set(f"{keys.prefix(partition)}live", "not what it should be")
+
+    async with kept_by(LeaseStore(redis), partitions=PARTITIONS) as kept:
+        await wait_until(lambda: SOUND in kept.keeper.held, "the sound partition is held")
+
+    assert "cannot be acquired" in caplog.text
+    assert "keeping the partitions failed" not in caplog.text
