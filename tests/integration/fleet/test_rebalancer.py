@@ -79,10 +79,10 @@ async def test_what_is_not_quiet_within_the_grace_goes_on_here(leases: LeaseStor
         attempts = [execute_in(kept, 0), execute_in(kept, 1)]
         async with another_member(leases):
             await wait_until(lambda: len(kept.queues.joined) == 1, "one partition is frozen", seconds=5)
-            await wait_until(lambda: len(kept.queues.joined) == 2, "it is thawed", seconds=2)
+            await wait_until(lambda: len(kept.queues.joined) == 2, "it is thawed", seconds=5)
             assert all(ownership.admits for ownership in kept.keeper.held.values())
             assert [attempt.cause for attempt in attempts] == [None, None]
-            await wait_until(lambda: len(kept.queues.joined) == 1, "the other one is tried", seconds=2)
+            await wait_until(lambda: len(kept.queues.joined) == 1, "the other one is tried", seconds=5)
 
 
 async def test_a_partition_frozen_for_a_member_that_leaves_again_is_thawed(leases: LeaseStore, kept_by: KeptBy) -> None:
@@ -103,7 +103,7 @@ async def test_a_drain_takes_over_what_was_about_to_move(leases: LeaseStore, kep
         async with another_member(leases):
             await wait_until(lambda: len(kept.queues.joined) == 1, "one partition is frozen", seconds=5)
             draining = asyncio.create_task(kept.drain.run(grace=60))
-            await wait_until(lambda: not kept.queues.joined, "both are frozen", seconds=2)
+            await wait_until(lambda: not kept.queues.joined, "both are frozen", seconds=5)
             for attempt in attempts:
                 kept.table.leave(attempt)
             await draining

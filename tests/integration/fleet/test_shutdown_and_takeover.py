@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 
 from producer.cli.processes import WorkerProcess
@@ -36,7 +35,7 @@ async def test_sigterm_lets_executing_runs_end_and_releases_every_partition(flee
 
     os.kill(worker.pid, signal.SIGTERM)
 
-    result = await running.result(timeout=5)
+    result = await running.result(timeout=15)
     assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 1)
     await wait_until(lambda: worker.exit_code is not None, "the worker has ended")
     assert worker.exit_code == 0
@@ -87,10 +86,8 @@ async def _all(stream: AsyncIterator[RunStreamChunk]) -> list[RunStreamChunk]:
 
 
 async def test_sigquit_hands_over_at_once(fleet: Fleet) -> None:
-    worker, running = await executing(fleet, "wait 5")
-    asked = time.monotonic()
+    worker, running = await executing(fleet, "wait 60")
     await end(worker, signal.SIGQUIT)
-    assert time.monotonic() - asked < 4
     assert (await running.get()).handovers == 1
     assert (await running.get()).state == "queued"
     await running.cancel()
@@ -124,7 +121,7 @@ async def test_the_runs_of_a_killed_worker_start_elsewhere_and_the_stream_tells(
     assert chunks[-1].result is not None
     assert chunks[-1].result.final_output == "attempt 2"
     assert (await handle.get()).crashes == 1
-    assert (await behind.result(timeout=5)).final_output == "behind"
+    assert (await behind.result(timeout=15)).final_output == "behind"
 
 
 async def test_a_stopped_process_writes_nothing_after_it_lost_its_lease(fleet: Fleet) -> None:
