@@ -24,7 +24,12 @@ OwnRunId = Annotated[
 ]
 QueueDeadline = Annotated[
     float | None,
-    typer.Option("--queue-deadline", min=0.001, help="Seconds by which the run must have started, or it ends."),
+    typer.Option(
+        "--queue-deadline",
+        min=0.001,
+        max=365 * 24 * 3600,
+        help="Seconds by which the run must have started, or it ends.",
+    ),
 ]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on after.")]
 Config = Annotated[

@@ -7,7 +7,7 @@ that a typing error does not silently lose an option.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -83,7 +83,8 @@ class RunRequest(BaseModel):
     durable: bool = False
     resume_from_checkpoint: str | None = None
     #: Milliseconds after submit; a run that has not started by then ends with stop_reason timeout. None waits for ever.
-    queue_deadline_ms: PositiveInt | None = None
+    #: At most a year: beyond 2^53 the store could not count.
+    queue_deadline_ms: Annotated[int, Field(ge=1, le=365 * 24 * 3_600_000)] | None = None
     #: Whether LLM deltas are produced. Without them the stream still has every other chunk.
     stream: bool = True
 

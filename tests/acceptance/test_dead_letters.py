@@ -148,3 +148,11 @@ async def test_a_queue_deadline_reaches_the_run(runlane: Command, redis_url: str
     async with AsyncClient(redis_url) as client:
         record = await client.get("r")
     assert record.deadline_ms == record.submitted_ms + 1500
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e300", "soon"])
+def test_a_queue_deadline_that_is_no_time_within_a_year_is_a_usage_error(runlane: Command, seconds: str) -> None:
+    ended = runlane("submit", "-a", "assistant", "--queue-deadline", seconds, "hello")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "--queue-deadline" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from runtime_core.contracts.run import RunRequest, RunState, StopReason
@@ -106,3 +107,9 @@ async def test_a_run_that_started_in_time_has_no_deadline_any_more(store: Store)
     lease = await store.take_over(lease, "w2")
     await store.sweep(lease)
     assert (await store.admitted(lease, "r1")).attempt == 2
+
+
+@pytest.mark.parametrize("milliseconds", [0, -1, 10**400], ids=["now", "past", "beyond 2^53"])
+def test_a_deadline_that_the_store_cannot_count_is_refused_before_it_is_submitted(milliseconds: int) -> None:
+    with pytest.raises(ValidationError, match="queue_deadline_ms"):
+        RunRequest(agent_id="a", session_id="s", input_text="hi", queue_deadline_ms=milliseconds)
