@@ -223,8 +223,8 @@ POISON = (
     _lua(
         "acquire",
         "innocents of a crash are spared",
-        "and 'spared' or 'crashes'",
-        "and 'crashes' or 'crashes'",
+        "return to_blame and 'crashes' or 'spared'",
+        "return 'crashes'",
         "poison_among_innocents",
     ),
 )

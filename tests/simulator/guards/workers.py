@@ -34,8 +34,8 @@ LEASES = (
     _worker(
         "partitions/renewal",
         "a worker of which a part does not work renews nothing",
-        "            if problem is not None:",
-        "            if False:",
+        "                if problem is None:",
+        "                if True:",
         "silent_consumer_loses_its_partitions",
     ),
     _worker(
