@@ -131,7 +131,7 @@ class PartitionKeeper:
 
     async def release(self, ownership: Ownership, *, heir: str = "") -> None:
         """Give a partition up, its attempts having ended, kept for ``heir`` for a while. Repeats until Redis answers or
-        the lease has lapsed.
+        the lease has lapsed. One that cannot be released expires.
         """
         self._forget(ownership)
         try:
@@ -143,6 +143,8 @@ class PartitionKeeper:
                         await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
             logger.warning("partition %d was not released, Redis is away: it expires", ownership.lease.partition)
+        except (ResponseError, RunlaneError) as error:
+            logger.error("partition %d cannot be released, it expires: %s", ownership.lease.partition, error)
 
     async def leave(self) -> None:
         """Withdraw the heartbeat and beat no more."""

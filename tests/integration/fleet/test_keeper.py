@@ -95,6 +95,17 @@ async def test_what_is_acquired_while_a_drain_begins_is_given_back(redis: Redis,
         assert [lease.owner for lease in (await leases.observe(2)).leases] == ["", ""]
 
 
+async def test_a_partition_that_cannot_be_released_keeps_a_drain_from_nothing_else(
+    redis: Redis, kept_by: KeptBy
+) -> None:
+    async with kept_by(LeaseStore(redis)) as kept:
+        await wait_until(lambda: set(kept.keeper.held) == {0, 1}, "both partitions are held")
+        await redis.execute_command(*BROKEN_TYPE)
+        await kept.drain.run(grace=0)
+        view = await LeaseStore(redis).observe(2)
+        assert (view.leases[1].owner, view.members) == ("", frozenset())
+
+
 async def test_a_process_that_does_not_work_acquires_nothing(redis: Redis, kept_by: KeptBy) -> None:
     looks: list[str] = []
 
