@@ -61,10 +61,10 @@ class Renewal:
             try:
                 self._on_tick()
                 problem = self._problem()
-                if problem is not None:
-                    logger.warning("leases are not renewed: %s", problem)
-                else:
+                if problem is None:
                     self.renew_once()
+                else:
+                    logger.warning("leases are not renewed: %s", problem)
             except (RedisError, OSError) as error:
                 logger.warning("leases could not be renewed, trying again: %s", error)
             except Exception:  # without this thread the worker would lose every lease and never know
