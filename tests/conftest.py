@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from runtime_core.embedded import EmbeddedRedis
@@ -13,6 +14,11 @@ from runtime_core.store.connection import connect, connect_sync
 
 # A shell starts what runs in the background with SIGINT ignored, and children inherit that: tests send Ctrl-C to them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples each time, however slow the machine; `pytest --hypothesis-profile=explore` looks at others.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1_000)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
