@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,12 @@ from celery.worker.consumer import Consumer as StockConsumer
 #: Seconds between two tries to reach Redis again. Kombu waits 2, 4, 6, … 30 s: for so long after a long outage a
 #: worker would serve nothing, and its leases would lapse, since they are renewed only while the consumer works.
 RECONNECT_INTERVAL = 1
+
+
+#: What Celery says of each queue that joins or leaves, several times for some. Of partitions the keeper speaks, in one
+#: line for all that change at once.
+_OF_EACH_QUEUE = ("Started consuming from", "Canceling queue")
+logging.getLogger(StockConsumer.__module__).addFilter(lambda record: not str(record.msg).startswith(_OF_EACH_QUEUE))
 
 
 class Consumer(StockConsumer):

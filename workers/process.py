@@ -30,7 +30,7 @@ from workers.control.drain import Drain
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
-from workers.liveness import Liveness
+from workers.liveness import Liveness, exit_hung
 from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
 from workers.partitions.rebalancer import Rebalancer
@@ -96,7 +96,7 @@ class WorkerProcess:
             logger.error("%s", problem)  # its agent's runs fail with it, the other agents work
         self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
         self._partitions = partitions
-        self._liveness = liveness = Liveness(self.queues, self.pool.call_on_hub)
+        self._liveness = liveness = Liveness(self.queues, self.pool.call_on_hub, self._exit_hung)
         self.keeper = PartitionKeeper(
             worker=self.worker,
             partitions=partitions,
@@ -184,6 +184,11 @@ class WorkerProcess:
             return partition_of(session, self._partitions) == partition
 
         self._background(self.runtime.evict_sessions(leaves))
+
+    def _exit_hung(self) -> None:
+        runs = ", ".join(str(entry["run"]) for entry in self.table.describe())
+        logger.critical("one of these runs blocks the event loop: %s", runs or "none, a plugin does")
+        exit_hung()
 
     def _cascade(self, run: ScopedRunId) -> None:
         """Children of a cancelled run are not all cancelled: whoever cancelled it died, or is about to do that."""

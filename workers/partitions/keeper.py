@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.connection import RETRYABLE
-from runtime_core.store.leases import FleetView, LeaseStore
+from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
 from runtime_core.store.timing import LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import wanted
@@ -163,7 +163,7 @@ class PartitionKeeper:
                 self._report_broken(view.partition, view.broken)
             elif view.owner:
                 self._broken.pop(view.partition, None)
-        now = boot_seconds()
+        now, held = boot_seconds(), set(self.held)
         candidates = wanted(
             fleet,
             self._worker,
@@ -181,11 +181,19 @@ class PartitionKeeper:
                 await self._acquire(view.partition)
             except ResponseError as error:  # its keys are broken; the others can be taken
                 self._report_broken(view.partition, f"it cannot be acquired: {error}")
+        self._report_taken([view for view in candidates if view.partition in self.held.keys() - held])
         on_look(fleet)
         if now - self._swept >= SWEEP_INTERVAL:
             self._swept = now
             await self._sweep()
             await self._on_swept()
+
+    def _report_taken(self, taken: Sequence[LeaseView]) -> None:
+        if taken:
+            numbers = ", ".join(str(number) for number in sorted(view.partition for view in taken))
+            lapsed = ", ".join(sorted({view.worker for view in taken if view.owner}))
+            why = f", for the leases of {lapsed} had lapsed" if lapsed else ""
+            logger.info("took %s of the partitions%s; holds %d", numbers, why, len(self.held))
 
     def _accepts(self) -> bool:
         return not self.draining and self._works()

@@ -45,6 +45,7 @@ class Renewal:
         self._on_tick = on_tick
         self._on_lost = on_lost
         self._on_cancel = on_cancel
+        self._reported: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
 
@@ -63,12 +64,19 @@ class Renewal:
                 problem = self._problem()
                 if problem is None:
                     self.renew_once()
-                else:
-                    logger.warning("leases are not renewed: %s", problem)
+                self._report(problem)
             except (RedisError, OSError) as error:
-                logger.warning("leases could not be renewed, trying again: %s", error)
+                self._report(f"Redis does not answer: {error}")
             except Exception:  # without this thread the worker would lose every lease and never know
                 logger.exception("renewal failed, trying again")
+
+    def _report(self, problem: str | None) -> None:
+        """Once when it begins, and once when it has passed."""
+        if problem is not None and self._reported is None:
+            logger.warning("leases are not renewed: %s", problem)
+        elif problem is None and self._reported is not None:
+            logger.info("leases are renewed again")
+        self._reported = problem
 
     def renew_once(self) -> None:
         """Renew what is held, take note of what is lost. Raises Redis errors, nothing having changed."""

@@ -20,8 +20,9 @@ local PULSE, PULSE_GAP_MS = 'rl:pulse', 2000
 
 local function pulse_since()
   local pulse = call('HMGET', PULSE, 'since', 'last')
-  if not pulse[1] or now < tonumber(pulse[2]) or now - tonumber(pulse[2]) > PULSE_GAP_MS then return now end
-  return tonumber(pulse[1])
+  local since, last = tonumber(pulse[1] or ''), tonumber(pulse[2] or '')
+  if not since or not last or now < last or now - last > PULSE_GAP_MS then return now end
+  return since
 end
 
 local function probation_key(worker) return 'rl:probation:' .. worker end

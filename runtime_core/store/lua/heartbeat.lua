@@ -4,6 +4,11 @@
 -- → OK now since (since when Redis has answered the fleet without a gap)
 local worker, ttl, accepting = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local FORGET_SECONDS = 60
+-- All of these are made anew by heartbeats: what somebody else put there goes.
+for key, kind in pairs({[KEYS[1]] = 'zset', ['rl:members'] = 'zset', [PULSE] = 'hash', ['rl:worker:' .. worker] = 'hash'}) do
+  local found = call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then call('DEL', key) end
+end
 local since = pulse_since()
 call('HSET', PULSE, 'since', integer(since), 'last', integer(now))
 call('ZADD', KEYS[1], integer(now + ttl), worker)

@@ -24,6 +24,7 @@ async def test_a_process_whose_loop_hangs_exits_and_its_runs_start_elsewhere(fle
     (blocked,) = (worker for worker in workers if worker.name != result.metadata["worker"].partition("@")[0])
     await wait_until(lambda: blocked.exit_code is not None, "the blocked process has ended", seconds=20)
     assert blocked.exit_code == 70
+    assert f"one of these runs blocks the event loop: {handle.run_id}" in blocked.log.read_text()
     assert "in _block" in blocked.log.read_text(), "the log shows the code that blocked the loop"
 
 

@@ -41,7 +41,7 @@ OWNERSHIP = (
     _lua(
         "_clock",
         "an outage of Redis proves no death",
-        " or now - tonumber(pulse[2]) > PULSE_GAP_MS",
+        " or now - last > PULSE_GAP_MS",
         "",
         "outage_is_no_death",
     ),
