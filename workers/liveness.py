@@ -66,6 +66,7 @@ class Liveness:
         self._call_on_hub = call_on_hub
         self._on_hung = on_hung
         self._loop_beat = self._hub_beat = boot_seconds()
+        self._hub_answered = True
         self._restarted = 0.0
         self._watched_beat = 0.0
         self._watched = 0
@@ -103,7 +104,9 @@ class Liveness:
         """Until cancelled: beat for the loop, ask the hub to beat, restart a silent consumer."""
         while True:
             self._loop_beat = boot_seconds()
-            self._call_on_hub(self._note_hub)
+            if self._hub_answered:  # it stands still during an outage: calls would pile up
+                self._hub_answered = False
+                self._call_on_hub(self._note_hub)
             self._restart_if_silent()
             await asyncio.sleep(_BEAT)
 
@@ -117,3 +120,4 @@ class Liveness:
 
     def _note_hub(self) -> None:
         self._hub_beat = boot_seconds()
+        self._hub_answered = True

@@ -73,12 +73,14 @@ class LeaseStore:
     def __init__(self, client: Redis) -> None:
         self._redis = client
 
-    async def heartbeat(self, worker: str, info: Mapping[str, str], *, accepting: bool) -> None:
-        """Say that ``worker`` lives, for another WORKER_TTL, and what it is; it is a member while it is ``accepting``
+    async def heartbeat(
+        self, worker: str, info: Mapping[str, str], *, accepting: bool, ttl_ms: int = WORKER_TTL_MS
+    ) -> None:
+        """Say that ``worker`` lives, for another ``ttl_ms``, and what it is; it is a member while it is ``accepting``
         partitions. A takeover of a worker that beats is no crash.
         """
         said = [text for item in info.items() for text in item]
-        await run_fleet_script(self._redis, "heartbeat", keys.WORKERS, worker, WORKER_TTL_MS, int(accepting), *said)
+        await run_fleet_script(self._redis, "heartbeat", keys.WORKERS, worker, ttl_ms, int(accepting), *said)
 
     async def leave(self, worker: str) -> None:
         """Forget a worker that goes away in order."""

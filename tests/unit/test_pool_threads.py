@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -14,7 +15,7 @@ from celery.exceptions import WorkerShutdown
 
 from workers.pool.asyncio_pool import TaskPool
 from workers.pool.greenlets import await_, run_in_greenlet
-from workers.pool.hub_queue import HubQueue
+from workers.pool.hub_queue import ConsumerRestart, HubQueue
 from workers.pool.loop_thread import LoopThread
 
 variable: ContextVar[str] = ContextVar("variable")
@@ -197,6 +198,20 @@ def test_celerys_own_order_to_shut_down_passes() -> None:
     queue.call(shut_down)
     with pytest.raises(WorkerShutdown):
         queue.drain()
+
+
+def test_calls_behind_a_restart_of_the_consumer_wake_the_next_hub() -> None:
+    def restart() -> None:
+        raise ConsumerRestart
+
+    queue, seen = HubQueue(), list[int]()
+    queue.call(restart)
+    queue.call(seen.append, 1)
+    with pytest.raises(ConsumerRestart):
+        queue.drain()
+    assert select.select([queue._event], [], [], 0)[0]
+    queue.drain()
+    assert seen == [1]
 
 
 def test_a_call_that_queues_itself_again_does_not_hold_the_hub() -> None:

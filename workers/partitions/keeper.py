@@ -17,7 +17,7 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
-from runtime_core.store.timing import LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
+from runtime_core.store.timing import LEASE_TTL_MS, LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import wanted
 from workers.partitions.ownership import Ownership
@@ -147,11 +147,16 @@ class PartitionKeeper:
             logger.error("partition %d cannot be released, it expires: %s", ownership.lease.partition, error)
 
     async def leave(self) -> None:
-        """Withdraw the heartbeat and beat no more."""
+        """Withdraw the heartbeat and beat no more. If partitions are still held, because code in them does not end, it
+        outlives their leases instead: who takes them over counts no crash.
+        """
         self._left = True
         try:
             async with asyncio.timeout(_LAST_WORD), self._ticking:
-                await self._leases.leave(self._worker)
+                if self.held:
+                    await self._leases.heartbeat(self._worker, self._info(), accepting=False, ttl_ms=2 * LEASE_TTL_MS)
+                else:
+                    await self._leases.leave(self._worker)
         except (TimeoutError, *RETRYABLE) as error:
             logger.warning("the heartbeat was not withdrawn, it expires: %r", error)
 
@@ -221,6 +226,7 @@ class PartitionKeeper:
         held = [ownership for ownership in self.held.values() if ownership.valid]
         if not held:
             return
+        began = boot_seconds()
         in_hand = {ownership.lease: self._table.bells_in_hand(ownership) for ownership in held}
         for ownership, swept in zip(held, await self._leases.sweep(in_hand), strict=True):
             if isinstance(swept, RunlaneError):
@@ -228,7 +234,8 @@ class PartitionKeeper:
                     logger.error("%s", swept)
                 continue
             for run, attempt in swept.running:
-                if run not in self._table:
+                # No longer than a look, since nobody beats meanwhile; the next sweep finds the rest.
+                if run not in self._table and boot_seconds() - began < LOOK_INTERVAL:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)
                     try:
                         await self._attempts.repair(ownership.lease, run, attempt)

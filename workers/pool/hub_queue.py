@@ -57,6 +57,7 @@ class HubQueue:
             try:
                 function(*args)
             except (ConsumerRestart, WorkerShutdown, WorkerTerminate):
+                os.eventfd_write(self._event, 1)  # for the calls that are left
                 raise
             except BaseException:
                 logger.exception("call on the hub failed: %r", function)

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from runtime_core.clock import boot_seconds
 from runtime_core.store import keys
 from runtime_core.store.leases import Lease, LeaseStore
+from runtime_core.store.timing import WORKER_TTL_MS
 from tests.integration.fleet.conftest import KeptBy, wait_until
 
 #: Seconds without a heartbeat after which the fleet's pulse starts anew, as in _clock.lua.
@@ -58,9 +59,11 @@ class DistantLeases(LeaseStore):
         super().__init__(client)
         self.beats: list[float] = []
 
-    async def heartbeat(self, worker: str, info: Mapping[str, str], *, accepting: bool) -> None:
+    async def heartbeat(
+        self, worker: str, info: Mapping[str, str], *, accepting: bool, ttl_ms: int = WORKER_TTL_MS
+    ) -> None:
         self.beats.append(boot_seconds())
-        await super().heartbeat(worker, info, accepting=accepting)
+        await super().heartbeat(worker, info, accepting=accepting, ttl_ms=ttl_ms)
 
     async def acquire(self, partition: int, owner: str) -> Lease | None:
         await asyncio.sleep(0.2)
@@ -78,7 +81,7 @@ async def test_a_partition_whose_acquisition_was_not_answered_is_kept_at_the_nex
     redis: Redis, kept_by: KeptBy
 ) -> None:
     async with kept_by(LossyLeases(redis)) as kept:
-        await wait_until(lambda: set(kept.keeper.held) == {0, 1}, "both partitions are held", seconds=3)
+        await wait_until(lambda: set(kept.keeper.held) == {0, 1}, "both partitions are held")
         leases = (await LeaseStore(redis).observe(2)).leases
         assert {lease.owner for lease in leases} == {held.lease.owner for held in kept.keeper.held.values()}
 
@@ -114,7 +117,7 @@ async def test_a_process_that_does_not_work_acquires_nothing(redis: Redis, kept_
         return False
 
     async with kept_by(LeaseStore(redis), works=works) as kept:
-        await wait_until(lambda: bool(kept.keeper.held) or len(looks) > 2, "it looked three times", seconds=3)
+        await wait_until(lambda: bool(kept.keeper.held) or len(looks) > 2, "it looked three times")
         assert not kept.keeper.held
         assert {lease.owner for lease in (await LeaseStore(redis).observe(2)).leases} == {""}
 

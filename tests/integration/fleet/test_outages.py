@@ -38,7 +38,7 @@ async def test_doorbells_flow_soon_after_a_long_outage(fleet: Fleet, server: Emb
     back = time.monotonic()
 
     assert await fleet.client.run(request("echo after")) == "after"
-    assert time.monotonic() - back < 4
+    assert time.monotonic() - back < 10, "kombu alone would wait up to 30 s"
     assert (await fleet.client.run_detailed(request("echo again"))).metadata["cache_hit"] is True
 
 

@@ -61,6 +61,20 @@ async def test_what_does_not_end_within_the_grace_is_handed_over(fleet: Fleet) -
     assert (result.stop_reason, result.metadata["attempt"]) == (StopReason.COMPLETED, 2)
 
 
+async def test_a_tool_that_does_not_end_with_its_worker_counts_no_crash(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1, RUNLANE_DRAIN_GRACE_S="0.3")
+    handle = await fleet.client.submit(request("/tool slow 15", agent="assistant"))
+    await wait_until(lambda: bool(fleet.journal()), "the tool executes")
+    await end(worker, signal.SIGTERM)
+    assert "code that does not end" in worker.log.read_text()
+
+    await fleet.start(1)
+    await wait_until(lambda: len(fleet.journal()) > 1, "it executes elsewhere", seconds=30)
+    record = await handle.get()
+    assert (record.crashes, record.interruptions + record.handovers) == (0, 1)
+    await handle.cancel()
+
+
 async def test_a_stream_stays_open_while_its_run_moves_to_another_worker(fleet: Fleet) -> None:
     first, _ = await fleet.start(2, RUNLANE_DRAIN_GRACE_S="0.3")
     await fleet.ready()
