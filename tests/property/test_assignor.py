@@ -104,7 +104,18 @@ def test_above_its_quota_a_worker_takes_orphans_only(view: FleetView) -> None:
         held = [one.partition for one in view.leases if one.worker == worker]
         quota = quotas(view.members, holdings(view), len(view.leases))[worker]
         taken = wanted(view, worker, held=held)
-        assert all(is_orphan(one, view) for one in taken[max(0, quota - len(held)) :])
+        others = [one for one in taken if heir(one, view) != worker]
+        room = max(0, quota - len(held) - (len(taken) - len(others)))
+        assert all(is_orphan(one, view) for one in others[room:])
+
+
+@given(fleets())
+def test_what_is_kept_for_a_worker_it_takes_whatever_its_quota_is(view: FleetView) -> None:
+    """Nobody else may take it: it would stay ownerless until the reservation ends."""
+    for worker in view.members:
+        taken = wanted(view, worker, held=range(len(view.leases), 2 * len(view.leases)))
+        kept = [one for one in view.leases if not one.owner and heir(one, view) == worker]
+        assert taken[: len(kept)] == kept
 
 
 @given(workers, partitions)

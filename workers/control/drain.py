@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 
 from runtime_core.clock import boot_seconds
+from runtime_core.store.leases import FleetView
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import heirs
 from workers.partitions.keeper import PartitionKeeper
@@ -34,6 +35,7 @@ class Drain:
         self._rebalancer = rebalancer
         self._table = table
         self._worker = worker
+        self._fleet: FleetView | None = None
         self._heirs: list[str] = []
         self._deadline = float("inf")
         self._task: asyncio.Task[None] | None = None
@@ -50,9 +52,6 @@ class Drain:
         held = list(self._keeper.held.values())
         for ownership in held:
             self._keeper.freeze(ownership)
-        if self._keeper.fleet is not None:
-            fleet = self._keeper.fleet
-            self._heirs = heirs(replace(fleet, members=fleet.members - {self._worker}))
         running = [attempt for ownership in held for attempt in self._table.of(ownership)]
         logger.info("draining: %d partitions, %d runs %s", len(held), len(running), running[:10])
         while held and boot_seconds() < self._deadline + _ENDING_GRACE:
@@ -72,7 +71,14 @@ class Drain:
 
     async def _release(self, ownership: Ownership) -> None:
         if not ownership.lost:
-            await self._keeper.release(ownership, heir=self._heirs.pop() if self._heirs else "")
+            await self._keeper.release(ownership, heir=self._next_heir())
+
+    def _next_heir(self) -> str:
+        """The member that lacks a partition by the keeper's last look; it goes on looking while the worker drains."""
+        fleet = self._keeper.fleet
+        if fleet is not None and fleet is not self._fleet:
+            self._fleet, self._heirs = fleet, heirs(replace(fleet, members=fleet.members - {self._worker}))
+        return self._heirs.pop() if self._heirs else ""
 
     def _hand_over(self, ownership: Ownership) -> None:
         for attempt in self._table.of(ownership):

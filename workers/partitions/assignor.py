@@ -48,26 +48,30 @@ def wanted(
     """The leases to acquire now, best first.
 
     ``held``: partitions of this worker. ``unanswered``: owners of its acquisitions whose reply was lost; a lease that
-    shows one of them is its own already. Before it is ``settled`` it takes only those and what is kept for it.
+    shows one of them is its own already. Those and what is kept for it, it takes whatever its quota is, since nobody
+    else does; before it is ``settled`` only those.
     """
     members = fleet.members | {worker}
 
     def is_mine(lease: LeaseView) -> bool:
         return lease.owner in unanswered or (not lease.owner and heir(lease, fleet) == worker)
 
-    candidates = [
+    mine = [lease for lease in fleet.leases if lease.partition not in held and is_mine(lease)]
+    if not settled:
+        return mine
+    others = [
         lease
         for lease in fleet.leases
-        if lease.partition not in held and (is_mine(lease) or (settled and may_take(lease, worker, fleet)))
+        if lease.partition not in held and not is_mine(lease) and may_take(lease, worker, fleet)
     ]
     # An order of its own (rendezvous hash), so that workers that start together do not race for the same ones.
-    candidates.sort(key=lambda lease: (is_mine(lease), _preference(worker, lease.partition)), reverse=True)
+    others.sort(key=lambda lease: _preference(worker, lease.partition), reverse=True)
     quota = quotas(members, holdings(fleet) | Counter({worker: len(held)}), len(fleet.leases))[worker]
-    room = max(0, quota - len(held))
-    orphans = [lease for lease in candidates[room:] if is_orphan(lease, fleet)]
+    room = max(0, quota - len(held) - len(mine))
+    orphans = [lease for lease in others[room:] if is_orphan(lease, fleet)]
     overdue = [lease for lease in orphans if is_orphan(lease, fleet, patience=2)]
     share = math.ceil(len(orphans) / len(members))
-    return candidates[:room] + max(overdue, orphans[:share], key=len)
+    return mine + others[:room] + max(overdue, orphans[:share], key=len)
 
 
 def heirs(fleet: FleetView) -> list[str]:
