@@ -4,4 +4,6 @@
 local owner, fence, ttl = ARGV[4], ARGV[5], tonumber(ARGV[6])
 if not owns(owner, fence, false) then return {'FENCED'} end
 call('HSET', LEASE, 'expires', integer(now + ttl))
-return {'OK', unpack(call('SMEMBERS', CANCELS))}
+local reply = call('SMEMBERS', CANCELS)        -- not unpacked into another table: Lua has room for 8,000 values there
+table.insert(reply, 1, 'OK')
+return reply

@@ -81,6 +81,17 @@ async def test_a_lease_renewed_before_the_clock_went_back_is_taken_a_ttl_after_t
     assert await store.leases.acquire(PARTITION, "w2#x") is not None
 
 
+async def test_a_renewal_carries_more_cancels_than_lua_can_unpack(store: Store, redis_url: str) -> None:
+    lease = await store.own("w1")
+    cancels = {f"r{number}" for number in range(10_000)}
+    await store.redis.sadd(f"{keys.prefix(PARTITION)}cancels", *cancels)
+    client = connect_sync(redis_url)
+    (renewed,) = await asyncio.to_thread(renew, client, [lease])
+    client.close()
+    assert not isinstance(renewed, RunlaneError), renewed
+    assert set(renewed) == cancels
+
+
 async def test_heartbeats_keep_the_pulse_and_a_gap_starts_it_anew(store: Store) -> None:
     await store.leases.heartbeat("w1", {}, accepting=True)
     first = await store.leases.observe(1)
