@@ -60,7 +60,7 @@ class Liveness:
         self,
         consumer: Consumer,
         call_on_hub: Callable[[Callable[[], None]], None],
-        on_hung: Callable[[], object] = exit_hung,
+        on_hung: Callable[[], object],
     ) -> None:
         self._consumer = consumer
         self._call_on_hub = call_on_hub

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest, RunResult, RunState, StopReason
 from runtime_core.doorbell import argsrepr, doorbell
-from runtime_core.errors import InvalidInputError, QueueFull, RunConflict, RunlaneError, RunNotFound
+from runtime_core.errors import ConfigError, InvalidInputError, QueueFull, RunConflict, RunlaneError, RunNotFound
 from runtime_core.ids import (
     DEFAULT_TENANT,
     ScopedRunId,
@@ -79,6 +79,9 @@ class RunStore:
         session_limit: int = DEFAULT_SESSION_LIMIT,
         partition_limit: int = DEFAULT_PARTITION_LIMIT,
     ) -> None:
+        for name, limit in (("session_limit", session_limit), ("partition_limit", partition_limit)):
+            if limit < 1:
+                raise ConfigError(f"{name} is {limit}", hint=f"{name} is a number of unfinished runs, 1 or more")
         self._redis = redis
         self._partitions = partitions
         self._limits = session_limit, partition_limit

@@ -6,7 +6,7 @@ import asyncio
 import random
 import types
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,6 @@ import workers.process
 from tests.simulator.connections import SimulatedConnection, SimulatedSyncConnection
 from tests.simulator.loop import SimulatedProcess, VirtualLoop, current_process
 from tests.simulator.network import EPOCH_MS
-from workers.liveness import Liveness
 from workers.partitions.renewal import Renewal
 from workers.pool.greenlets import await_, run_in_greenlet
 
@@ -70,11 +69,9 @@ class SimulatedRenewal(Renewal):
         self._stop.set()
 
 
-class SimulatedLiveness(Liveness):
-    """A worker that finds itself hung exits: this process, not the simulator."""
-
-    def __init__(self, consumer: Any, call_on_hub: Callable[[Callable[[], None]], None]) -> None:
-        super().__init__(consumer, call_on_hub, on_hung=_this_process().kill)
+def _exit_hung() -> None:
+    """The simulated process exits, not the simulator."""
+    _this_process().kill()
 
 
 def _this_process() -> SimulatedProcess:
@@ -104,7 +101,7 @@ def simulated(loop: VirtualLoop, seed: int) -> Generator[None]:
         (uuid, "os", types.SimpleNamespace(urandom=chance.randbytes)),
         (workers.process, "connect_sync", _connect_sync),
         (workers.process, "Renewal", SimulatedRenewal),
-        (workers.process, "Liveness", SimulatedLiveness),
+        (workers.process, "exit_hung", _exit_hung),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
     real = connections[redis.asyncio.Connection]

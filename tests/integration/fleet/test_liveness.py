@@ -57,7 +57,7 @@ def call_now(function: Callable[[], None]) -> None:
 
 def test_a_silent_consumer_is_a_problem_except_while_the_worker_drains() -> None:
     consumer = Consumer()
-    liveness = Liveness(consumer, call_now)
+    liveness = Liveness(consumer, call_now, on_hung=lambda: None)
     assert liveness.works()
     consumer.silent = 2.6
     assert liveness.problem() == "the consumer does not poll its queues"

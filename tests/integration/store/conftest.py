@@ -57,6 +57,16 @@ class Store:
         seconds, _ = await self.redis.time()
         await self.redis.hset(keys.PULSE, mapping={"since": 0, "last": seconds * 1000})
 
+    async def pulse(self, *, since_ago_ms: int, last_ago_ms: int) -> None:
+        """Heartbeats came without a gap from then to then, as counted back from now."""
+        now = await self.now_ms()
+        await self.redis.hset(keys.PULSE, mapping={"since": now - since_ago_ms, "last": now - last_ago_ms})
+
+    async def overdue(self) -> None:
+        """Every ready head should have been rung long ago."""
+        for session in await self.redis.zrange("rl:{p0000}:ready", 0, -1):
+            await self.redis.zadd("rl:{p0000}:ready", {session: 1})
+
     async def expire(self, lease: Lease) -> None:
         """As if it was last renewed a TTL ago."""
         await self.redis.hset(keys.lease(lease.partition), "expires", await self.now_ms())

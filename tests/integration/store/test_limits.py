@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from runtime_core.contracts.run import RunRequest, RunState, StopReason
-from runtime_core.errors import QueueFull
+from runtime_core.errors import ConfigError, QueueFull
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
 from runtime_core.store.attempts import Refusal
@@ -113,3 +113,9 @@ async def test_a_run_that_started_in_time_has_no_deadline_any_more(store: Store)
 def test_a_deadline_that_the_store_cannot_count_is_refused_before_it_is_submitted(milliseconds: int) -> None:
     with pytest.raises(ValidationError, match="queue_deadline_ms"):
         RunRequest(agent_id="a", session_id="s", input_text="hi", queue_deadline_ms=milliseconds)
+
+
+@pytest.mark.parametrize("limit", ["session_limit", "partition_limit"])
+async def test_a_limit_below_one_is_refused(store: Store, limit: str) -> None:
+    with pytest.raises(ConfigError, match=f"{limit} is 0"):
+        RunStore(store.redis, 1, **{limit: 0})

@@ -7,7 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-from redis.asyncio import Redis
 
 from runtime_core.contracts.run import RunRequest, RunState, StopReason
 from runtime_core.errors import LeaseLost, RunlaneError
@@ -15,7 +14,7 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Refusal, RefusalReason
 from runtime_core.store.connection import connect_sync
-from runtime_core.store.leases import Lease, LeaseStore, Swept, renew
+from runtime_core.store.leases import Lease, renew
 from runtime_core.store.sessions import message_entry
 from runtime_core.store.timing import LEASE_TTL_MS
 from tests.integration.store.conftest import PARTITION, Store, frame
@@ -39,24 +38,17 @@ async def test_a_repeated_acquisition_extends_the_lease_that_it_got(store: Store
     assert view.leases[PARTITION].expires_ms > view.now_ms
 
 
-async def pulse(store: Store, *, since_ago_ms: int, last_ago_ms: int) -> None:
-    """Heartbeats came without a gap from then to then, as counted back from now."""
-    seconds, micros = await store.redis.time()
-    now = seconds * 1000 + micros // 1000
-    await store.redis.hset(keys.PULSE, mapping={"since": now - since_ago_ms, "last": now - last_ago_ms})
-
-
 async def test_an_expired_lease_is_taken_only_if_redis_answered_for_a_ttl(store: Store) -> None:
     lease = await store.own("w1")
     await store.expire(lease)
     assert await store.leases.acquire(PARTITION, "w2#x") is None  # nobody knows whether Redis was there
-    await pulse(store, since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
+    await store.pulse(since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
     assert await store.leases.acquire(PARTITION, "w2#x") is None  # it was back for less than a TTL
-    await pulse(store, since_ago_ms=60_000, last_ago_ms=3_000)
+    await store.pulse(since_ago_ms=60_000, last_ago_ms=3_000)
     assert await store.leases.acquire(PARTITION, "w2#x") is None  # it was away just now
-    await pulse(store, since_ago_ms=60_000, last_ago_ms=-3_000)
+    await store.pulse(since_ago_ms=60_000, last_ago_ms=-3_000)
     assert await store.leases.acquire(PARTITION, "w2#x") is None  # its clock went back
-    await pulse(store, since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
+    await store.pulse(since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
     assert await store.leases.acquire(PARTITION, "w2#x") is not None
 
 
@@ -75,9 +67,9 @@ async def test_a_lease_renewed_before_the_clock_went_back_is_taken_a_ttl_after_t
     lease = await store.own("w1")
     seconds, _ = await store.redis.time()
     await store.redis.hset(keys.lease(lease.partition), "expires", (seconds + 3_600) * 1000)
-    await pulse(store, since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
+    await store.pulse(since_ago_ms=LEASE_TTL_MS - 500, last_ago_ms=100)
     assert await store.leases.acquire(PARTITION, "w2#x") is None
-    await pulse(store, since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
+    await store.pulse(since_ago_ms=LEASE_TTL_MS + 500, last_ago_ms=100)
     assert await store.leases.acquire(PARTITION, "w2#x") is not None
 
 
@@ -90,16 +82,6 @@ async def test_a_renewal_carries_more_cancels_than_lua_can_unpack(store: Store, 
     client.close()
     assert not isinstance(renewed, RunlaneError), renewed
     assert set(renewed) == cancels
-
-
-async def test_heartbeats_keep_the_pulse_and_a_gap_starts_it_anew(store: Store) -> None:
-    await store.leases.heartbeat("w1", {}, accepting=True)
-    first = await store.leases.observe(1)
-    await store.leases.heartbeat("w2", {}, accepting=True)
-    assert (await store.leases.observe(1)).steady_since_ms == first.steady_since_ms
-    await pulse(store, since_ago_ms=60_000, last_ago_ms=2_500)
-    await store.leases.heartbeat("w1", {}, accepting=True)
-    assert (await store.leases.observe(1)).steady_since_ms >= first.steady_since_ms
 
 
 async def test_fences_grow_with_each_acquisition(store: Store) -> None:
@@ -147,18 +129,18 @@ async def test_however_many_sessions_wait_one_script_rings_a_bounded_number_and_
     await store.runs.submit_many(requests)
     newest = requests[-1].run_id
     await store.admitted(lease, newest)
-    await overdue(store)
+    await store.overdue()
 
     taken = await store.take_over(lease, "w2")
 
     first = await store.bells()
     assert len(first) == RINGS_AT_ONCE
     assert newest in first
-    await overdue(store)
+    await store.overdue()
     await store.sweep(taken, in_hand=0)
     assert len(await store.bells()) == len(requests)
     await store.redis.delete(keys.queue(PARTITION))
-    await overdue(store)
+    await store.overdue()
     await store.sweep(taken, in_hand=0)
     assert len(await store.bells()) == RINGS_AT_ONCE
 
@@ -349,97 +331,3 @@ async def test_an_expired_lease_that_nobody_took_may_write_but_not_admit(store: 
         await store.sweep(lease, in_hand=0)
     await store.finish(admission, 2)
     assert (await store.runs.get(R1)).status is StopReason.COMPLETED
-
-
-async def overdue(store: Store) -> None:
-    for session in await store.redis.zrange("rl:{p0000}:ready", 0, -1):
-        await store.redis.zadd("rl:{p0000}:ready", {session: 1})
-
-
-async def test_sweep_rings_a_head_whose_doorbell_was_lost(store: Store) -> None:
-    lease = await store.own("w1")
-    await store.submit("r1")
-    await store.redis.delete(keys.queue(PARTITION))
-
-    await store.sweep(lease, in_hand=0)
-    assert await store.bells() == []  # not overdue yet
-    await overdue(store)
-    await store.sweep(lease, in_hand=1)
-    assert await store.bells() == []  # it may be the one in the worker's hands
-    await store.sweep(lease, in_hand=0)
-    assert await store.bells() == ["r1"]
-    await overdue(store)
-    await store.sweep(lease, in_hand=0)
-    assert await store.bells() == ["r1"]  # it waits in the list
-
-
-async def test_every_ring_of_a_doorbell_has_a_delivery_tag_of_its_own(store: Store) -> None:
-    lease = await store.own("w1")
-    await store.submit("r1")
-    await store.leases.release(lease)
-    first = await store.redis.lindex(keys.queue(PARTITION), 0)
-    await store.own("w2")
-    second = await store.redis.lindex(keys.queue(PARTITION), 0)
-
-    tags = [json.loads(text or "")["properties"]["delivery_tag"] for text in (first, second)]
-    assert tags == ["r1:1", "r1:2"]
-
-
-async def test_sweep_tells_what_runs_and_repair_requeues_one_by_attempt(store: Store) -> None:
-    lease = await store.own("w1")
-    await store.submit("r1")
-    await store.admitted(lease, "r1")
-
-    assert await store.sweep(lease, in_hand=0) == Swept(running=[(R1, 1)], cascades=[])
-    assert await store.attempts.repair(lease, R1, 7) is False
-    assert await store.attempts.repair(lease, R1, 1) is True
-    assert (await store.runs.get(R1)).interruptions == 1
-    assert await store.bells() == ["r1", "r1"]
-
-
-async def test_a_partition_with_broken_keys_does_not_keep_the_others_from_their_answers(
-    redis: Redis, redis_url: str
-) -> None:
-    leases = LeaseStore(redis)
-    held = [await leases.acquire(partition, "w1#x") for partition in range(2)]
-    broken, sound = (lease for lease in held if lease is not None)
-    for name in ("live", "cancels"):
-        await redis.set(f"rl:{{p0000}}:{name}", "not what it should be")
-
-    swept = await leases.sweep({broken: 0, sound: 0})
-    client = connect_sync(redis_url)
-    renewed = await asyncio.to_thread(renew, client, [broken, sound])
-    client.close()
-
-    assert (swept[1], renewed[1]) == (Swept(running=[], cascades=[]), [])
-    for error in (swept[0], renewed[0]):
-        assert isinstance(error, RunlaneError)
-        assert "partition 0 failed" in str(error)
-        assert "WRONGTYPE" in str(error)
-
-
-async def test_members_are_those_that_beat_and_accept(store: Store) -> None:
-    for worker in ("w1", "w2", "w3"):
-        await store.leases.heartbeat(worker, {"pid": "7"}, accepting=True)
-    await store.redis.zadd(keys.MEMBERS, {"w2": 1, "long-gone": 1})
-    await store.leases.heartbeat("w3", {"pid": "7"}, accepting=False)
-    assert (await store.leases.observe(1)).members == {"w1"}
-    assert await store.redis.zscore(keys.WORKERS, "w3") is not None
-    await store.leases.heartbeat("w1", {"pid": "7"}, accepting=True)
-    assert await store.redis.zscore(keys.MEMBERS, "long-gone") is None
-    await store.leases.leave("w1")
-    assert not (await store.leases.observe(1)).members
-
-
-@pytest.mark.parametrize("key", [keys.PULSE, keys.MEMBERS, keys.WORKERS, keys.worker("w1")])
-async def test_a_heartbeat_makes_anew_what_somebody_else_wrote_into_its_keys(store: Store, key: str) -> None:
-    await store.redis.set(key, "junk")
-    await store.leases.heartbeat("w1", {}, accepting=True)
-    assert (await store.leases.observe(1)).members == {"w1"}
-
-
-async def test_a_pulse_that_is_no_number_proves_nothing(store: Store) -> None:
-    await store.redis.hset(keys.PULSE, mapping={"since": "junk", "last": "junk"})
-    await store.leases.heartbeat("w1", {}, accepting=True)
-    view = await store.leases.observe(1)
-    assert 0 <= view.now_ms - view.steady_since_ms < 1_000
