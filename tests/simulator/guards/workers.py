@@ -69,7 +69,7 @@ LEASES = (
     _worker(
         "partitions/keeper",
         "what executes here is not repaired",
-        "if run not in self._table:",
+        "if run not in self._table and boot_seconds() - began < LOOK_INTERVAL:",
         "if True:",
         "executing_runs_are_left_alone_by_the_sweep",
     ),
