@@ -95,4 +95,5 @@ def test_a_worker_serves_on_after_a_restart_of_redis(tmp_path: Path) -> None:
             server.start()
             for queue in ("runs.p0000", "runs"):
                 client.wait_seen(client.send("accept", queue=queue), "accepted")
+            client.go(running)  # if its own connection came back in time, it waits still
             assert worker.stop(signal.SIGTERM) == 0
