@@ -68,7 +68,7 @@ async def test_a_tool_that_does_not_end_with_its_worker_counts_no_crash(fleet: F
     await end(worker, signal.SIGTERM)
     assert "code that does not end" in worker.log.read_text()
 
-    await fleet.start(1)
+    await fleet.start(1, RUNLANE_DRAIN_GRACE_S="0.3")
     await wait_until(lambda: len(fleet.journal()) > 1, "it executes elsewhere", seconds=30)
     record = await handle.get()
     assert (record.crashes, record.interruptions + record.handovers) == (0, 1)
