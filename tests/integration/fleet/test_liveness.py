@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -44,11 +45,15 @@ class Consumer:
     """Stands where Celery's consumer does."""
 
     silent = 0.0
+    looks = 0
+    restarts = 0
 
     def silent_for(self) -> float:
+        self.looks += 1
         return self.silent
 
-    def restart(self) -> None: ...
+    def restart(self) -> None:
+        self.restarts += 1
 
 
 def call_now(function: Callable[[], None]) -> None:
@@ -77,3 +82,22 @@ def test_only_ticks_without_a_turn_of_the_loop_count_as_hung(turns: bool) -> Non
         liveness.watch_loop()
 
     assert bool(hung) is not turns
+
+
+async def test_a_consumer_that_stays_silent_is_not_restarted_at_every_beat() -> None:
+    consumer = Consumer()
+    consumer.silent = 60.0
+    beating = asyncio.create_task(Liveness(consumer, call_now, on_hung=lambda: None).beat())
+    await wait_until(lambda: consumer.looks >= 3, "it beat three times")
+    beating.cancel()
+    assert consumer.restarts == 1
+
+
+async def test_calls_do_not_pile_up_on_a_hub_that_stands_still() -> None:
+    consumer, calls = Consumer(), list[Callable[[], None]]()
+    beating = asyncio.create_task(Liveness(consumer, calls.append, on_hung=lambda: None).beat())
+    await wait_until(lambda: consumer.looks >= 3, "it beat three times")
+    assert len(calls) == 1
+    calls.pop()()  # the hub turns again
+    await wait_until(lambda: len(calls) == 1, "it is asked again")
+    beating.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from runtime_core.ids import ScopedRunId
@@ -39,12 +41,14 @@ async def test_members_are_those_that_beat_and_accept(store: Store) -> None:
 @pytest.mark.parametrize("key", [keys.PULSE, keys.MEMBERS, keys.WORKERS, keys.worker("w1")])
 async def test_a_heartbeat_makes_anew_what_somebody_else_wrote_into_its_keys(store: Store, key: str) -> None:
     await store.redis.set(key, "junk")
-    await store.leases.heartbeat("w1", {}, accepting=True)
+    (trouble,) = await asyncio.gather(store.leases.heartbeat("w1", {}, accepting=True), return_exceptions=True)
+    assert trouble is None
     assert (await store.leases.observe(1)).members == {"w1"}
 
 
 async def test_a_pulse_that_is_no_number_proves_nothing(store: Store) -> None:
     await store.redis.hset(keys.PULSE, mapping={"since": "junk", "last": "junk"})
-    await store.leases.heartbeat("w1", {}, accepting=True)
+    (trouble,) = await asyncio.gather(store.leases.heartbeat("w1", {}, accepting=True), return_exceptions=True)
+    assert trouble is None
     view = await store.leases.observe(1)
     assert 0 <= view.now_ms - view.steady_since_ms < 1_000
