@@ -74,12 +74,22 @@ class SessionPluginCache(Generic[PluginsT]):
 
     @asynccontextmanager
     async def use(
-        self, session: SessionKey, agent_id: str, build: Callable[[], PluginsT]
+        self,
+        session: SessionKey,
+        agent_id: str,
+        build: Callable[[], PluginsT],
+        fits: Callable[[PluginsT], bool] = lambda _: True,
     ) -> AsyncGenerator[tuple[PluginsT, bool], None]:
-        """(plugins, hit), held for the length of the context. What ``build`` raises leaves the cache as it was."""
+        """(plugins, hit), held for the length of the context; cached ones that do not fit are built anew.
+
+        What ``build`` raises leaves the cache without an entry for the key.
+        """
         await self.evict_idle()
         key = (session, agent_id)
         entry = self._entries.get(key)
+        if entry is not None and not fits(entry.plugins):
+            await self._evict([key])
+            entry = None
         hit = entry is not None
         if entry is None:
             entry = _Entry(plugins=build(), last_used=self._clock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import cast
 
 from celery import Celery
@@ -17,7 +18,7 @@ try:
 except ConfigError as error:
     raise SystemExit(f"runlane: {error}") from error
 
-app = Celery("runlane", set_as_current=True)
+app = Celery("runlane", set_as_current=True, control="workers.control.replies:Control")
 app.conf.update(
     broker_settings(_settings.redis_url),
     broker_connection_retry_on_startup=True,
@@ -47,6 +48,9 @@ app.conf.update(
     worker_hijack_root_logger=True,
     enable_utc=True,
 )
+
+# Not only in a worker: Celery's own command (inspect, control) knows the commands that are imported here.
+import_module("workers.control.fleet_commands")
 
 _steps = cast("dict[str, set[type]]", app.steps)
 _steps["worker"].add(ProcessStep)

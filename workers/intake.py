@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -120,7 +121,14 @@ class _Host(Protocol):
 
     table: AttemptTable
     attempts: AttemptStore
-    config_version: int
+    session_idle_s: float
+
+    @property
+    def config_version(self) -> int: ...
+
+    async def provide_config(self, version: int) -> int:
+        """Have a version of the agents config ready; returns the one that serves."""
+        ...
 
     def owner_of(self, partition: int) -> Ownership | None: ...
 
@@ -152,9 +160,16 @@ class Intake:
 
     async def _admit(self, attempt: Attempt, accept: Callable[[], object]) -> None:
         try:
-            attempt.answer = await self._host.attempts.admit(
-                attempt.ownership.lease, attempt.run, nonce=uuid4().hex, config_version=self._host.config_version
+            answer = await self._host.attempts.admit(
+                attempt.ownership.lease,
+                attempt.run,
+                nonce=uuid4().hex,
+                config_version=self._host.config_version,
+                session_idle_s=self._host.session_idle_s,
             )
+            if isinstance(answer, Admission):
+                answer = replace(answer, config_version=await self._host.provide_config(answer.config_version))
+            attempt.answer = answer
         except (RunlaneError, *RETRYABLE) as error:
             logger.warning("run %s could not be admitted, its doorbell rings again: %s", attempt.run, error)
         except Exception:

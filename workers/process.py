@@ -6,27 +6,31 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
-from collections.abc import Coroutine, Mapping
-from typing import Any
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from importlib.metadata import version as installed_version
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from runtime_core.config.loader import load_config
-from runtime_core.config.schema import AppConfig
+from runtime_core.clock import now_ms
 from runtime_core.config.settings import Settings
-from runtime_core.errors import ConfigError, RunNotFound
+from runtime_core.errors import RunNotFound
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.partitioning import partition_of
 from runtime_core.plugins.builtin.session.redis import RedisSession
 from runtime_core.redaction import redacted_url
 from runtime_core.store.attempts import AttemptStore
+from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import RETRYABLE, connect, connect_sync
-from runtime_core.store.leases import LeaseStore
+from runtime_core.store.leases import FleetView, LeaseStore
 from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.runs import RunStore
+from runtime_core.store.sessions import SessionStore
+from workers.agents_config import AgentsConfig, first_config
 from workers.control.channel import listen
 from workers.control.drain import Drain
+from workers.control.fleet_events import FleetEvents
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
@@ -39,8 +43,9 @@ from workers.pool.asyncio_pool import TaskPool
 
 logger = logging.getLogger(__name__)
 
-#: The version of the agents file that RUNLANE_CONFIG names.
-FILE_CONFIG_VERSION = 1
+T = TypeVar("T")
+
+_RELEASE = installed_version("runlane")
 #: Seconds between two tries to reach Redis at start.
 _STORE_RETRY = 1.0
 #: Seconds that background tasks get to end.
@@ -63,10 +68,12 @@ class WorkerProcess:
         self._redis = connect(settings.redis_url)
         self.attempts = AttemptStore(self._redis)
         self.intake = Intake(self, pool)
-        self.config_version = FILE_CONFIG_VERSION
+        self.session_idle_s = settings.session_idle_s
+        self.configs = ConfigStore(self._redis)
         self.drain_grace = settings.drain_grace_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cascading: set[ScopedRunId] = set()
+        self._started_ms = now_ms()
         self._closed = False
         self.opened = False
 
@@ -76,7 +83,8 @@ class WorkerProcess:
         While Redis does not answer it waits, as Celery does.
         """
         settings = self._settings
-        partitions = await self._open_store()
+        partitions = await self._until_redis_answers(self._open_store)
+        config, version = await self._until_redis_answers(lambda: first_config(self.configs, settings.config))
         self.runs = RunStore(
             self._redis,
             partitions,
@@ -85,15 +93,19 @@ class WorkerProcess:
         )
         self._sessions = RedisSession({"redis_url": settings.redis_url})
         self.runtime = Runtime(
-            _agents_config(settings),
+            config,
             session_manager=self._sessions,
-            config_version=self.config_version,
+            config_version=version,
             shared_sessions_only=True,
             session_cache_size=settings.session_cache_size,
             session_idle_seconds=settings.session_idle_s,
         )
-        for problem in await asyncio.to_thread(self.runtime.preload):
+        for problem in await asyncio.to_thread(self.runtime.problems_of, config):
             logger.error("%s", problem)  # its agent's runs fail with it, the other agents work
+        self.agents_config = AgentsConfig(self.configs, self.runtime)
+        self.sessions = SessionStore(self._redis, partitions)
+        self._fleet_events = FleetEvents(self._redis, self.worker, lambda: self.config_version)
+        self.runtime.event_bus.subscribe("*", self._fleet_events.mirror)
         self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
         self._partitions = partitions
         self._liveness = liveness = Liveness(self.queues, self.pool.call_on_hub, self._exit_hung)
@@ -124,15 +136,32 @@ class WorkerProcess:
         )
         self._renewal.start()
         listening = listen(self._redis, on_cancel=self.cancel_here, on_released=self.keeper.look_now)
-        for work in (self.keeper.run(rebalancer.consider), liveness.beat(), listening):
+
+        def look(fleet: FleetView) -> None:
+            rebalancer.consider(fleet)
+            self.agents_config.look(fleet)
+
+        for work in (self.keeper.run(look), liveness.beat(), listening):
             self._background(work)
         self.opened = True
 
+    @property
+    def config_version(self) -> int:
+        """Of the agents config that new sessions get here."""
+        return self.runtime.config_version
+
+    async def provide_config(self, version: int) -> int:
+        """See AgentsConfig.provide."""
+        return await self.agents_config.provide(version)
+
     async def _open_store(self) -> int:
+        await check_eviction_policy(self._redis)
+        return await open_store(self._redis, self._settings.partitions)
+
+    async def _until_redis_answers(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                await check_eviction_policy(self._redis)
-                return await open_store(self._redis, self._settings.partitions)
+                return await call()
             except RETRYABLE as error:
                 url = redacted_url(self._settings.redis_url)
                 logger.error("Redis at %s does not answer, trying again: %s", url, error)
@@ -169,15 +198,30 @@ class WorkerProcess:
         if attempt is not None:
             attempt.stop(StopCause.CANCEL)
 
-    def _info(self) -> Mapping[str, str]:
+    def describe(self) -> dict[str, Any]:
+        """What the worker says of itself, with each heartbeat and to whoever asks. Times are milliseconds since the
+        epoch by its own clock.
+        """
+        problem = self.agents_config.problem
         return {
             "node": self._node_name,
-            "pid": str(os.getpid()),
-            "config_version": str(self.config_version),
-            "concurrency": str(self.pool.limit),
-            "partitions": str(len(self.keeper.held)),
-            "seen": str(int(time.time() * 1000)),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "release": _RELEASE,
+            "started_ms": self._started_ms,
+            "seen": now_ms(),
+            "problem": self._liveness.problem() or "",
+            "config_version": self.config_version,
+            "config_problem": "" if problem is None else str(problem),
+            "draining": int(self.keeper.draining),
+            "concurrency": self.pool.limit,
+            "executing": len(self.table),
+            "partitions": len(self.keeper.held),
+            "sessions": self.runtime.get_session_count(),
         }
+
+    def _info(self) -> Mapping[str, str]:
+        return {name: str(value) for name, value in self.describe().items()}
 
     def _evict(self, partition: int) -> None:
         def leaves(session: SessionKey) -> bool:
@@ -224,9 +268,3 @@ def current_process() -> WorkerProcess:
     if _current is None:
         raise RuntimeError("this is not a Runlane worker: start one with `runlane worker`")
     return _current
-
-
-def _agents_config(settings: Settings) -> AppConfig:
-    if settings.config is None:
-        raise ConfigError("no agents file is configured", hint="set RUNLANE_CONFIG=agents.yaml or pass --config")
-    return load_config(settings.config)

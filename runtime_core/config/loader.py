@@ -30,8 +30,14 @@ def load_config(path: str | Path, *, environment: Mapping[str, str] | None = Non
     schema. ``environment`` stands in for ``os.environ``.
     """
     path = Path(path)
+    text = read_config_file(path)
+    return load_config_text(text, source=str(path), is_json=path.suffix.lower() == ".json", environment=environment)
+
+
+def read_config_file(path: Path) -> str:
+    """The text of an agents file as it is. Raises ConfigLoadError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         similar = near_match(path.name, _names_in(path.parent))
         hint = f"did you mean {path.parent / similar}?" if similar else "give the path of a YAML or JSON file"
@@ -47,7 +53,6 @@ def load_config(path: str | Path, *, environment: Mapping[str, str] | None = Non
         raise ConfigLoadError(
             f"agents file {path} cannot be read: {error.strerror or error}", hint="check its permissions"
         ) from error
-    return load_config_text(text, source=str(path), is_json=path.suffix.lower() == ".json", environment=environment)
 
 
 def load_config_text(

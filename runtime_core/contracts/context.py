@@ -40,6 +40,8 @@ class RunScope:
     tenant: str = DEFAULT_TENANT
     attempt: int = 1
     config_version: int = 1
+    #: Whether the session keeps the agents of that version, whichever is current.
+    pinned: bool = False
     guard: Callable[[], Awaitable[None]] = _always_valid
     sink: Callable[[RuntimeEvent], Awaitable[None]] | None = None
     writer: SessionWriter | None = None

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 class AgentPlugins:
     """Made once per (session, agent) and used by one run after the other."""
 
+    #: What they were made from.
+    agent: AgentDefinition
     memory: Any
     pattern: Any
     tools: dict[str, Any]
@@ -47,6 +49,7 @@ def load_agent_plugins(agent: AgentDefinition) -> AgentPlugins:
     pattern = load("pattern", agent.pattern)
     _apply_runtime_options(pattern, agent)
     return AgentPlugins(
+        agent=agent,
         memory=load("memory", agent.memory),
         pattern=pattern,
         tools={

@@ -20,25 +20,23 @@ from runtime_core.events.bus import RunEvents
 from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, SessionKey, session_key
 from runtime_core.kernel.agent_info import describe_agent
 from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
+from runtime_core.kernel.agent_versions import AgentVersions
 from runtime_core.kernel.budget import effective_budget
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import failed_result, is_failure
 from runtime_core.kernel.streaming import request_ids, stream_chunks
 from runtime_core.kernel.threads import LiveThreads
-from runtime_core.llm.clients import create_client
-from runtime_core.llm.protocol import LLMClient
+from runtime_core.kernel.without_effect import warn_of_what_has_no_effect
+from runtime_core.llm.clients import LLMClients
 from runtime_core.plugins.builtin.pattern.base import STREAMING_HINT
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.session_cache import DEFAULT_BOUND, DEFAULT_IDLE_SECONDS, SessionPluginCache
-from runtime_core.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
 
 #: Session types whose place a given session manager takes: the SDK's default, and the one that a worker brings along.
 _REPLACED_SESSION_TYPES = frozenset({"in_memory", "redis"})
-#: They are read, so that files of the openagents SDK load; whoever sets one is told.
-_LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint", "pricing", "retry", "reasoning_model", "openai_api_style")
 
 
 class WrongResultType(TypeError):
@@ -62,9 +60,8 @@ class Runtime:
         session_cache_size: int = DEFAULT_BOUND,
         session_idle_seconds: float = DEFAULT_IDLE_SECONDS,
     ) -> None:
-        self.config = config
-        self.config_version = config_version
-        self._agents = {agent.id: agent for agent in config.agents}
+        self._versions = AgentVersions(config, config_version)
+        self._config_path: Path | None = None
         self._shared_sessions_only = shared_sessions_only
         self._events: Any = load_plugin("events", config.events, where="events")
         self._owns_session_manager = session_manager is None or config.session.type not in _REPLACED_SESSION_TYPES
@@ -72,24 +69,36 @@ class Runtime:
         self._runtime_plugin: Any = (
             None if config.runtime.type == "default" else load_plugin("runtime", config.runtime, where="runtime")
         )
-        self._llm_clients: dict[str, LLMClient] = {}
+        self._llm_clients = LLMClients()
         self._threads = LiveThreads()
         self._runner: asyncio.Runner | None = None
         #: Plugins of the sessions; a worker reads its counters and evicts what leaves.
         self.plugin_cache: SessionPluginCache[AgentPlugins] = SessionPluginCache(
             close=AgentPlugins.close, bound=session_cache_size, idle_seconds=session_idle_seconds
         )
-        self._warn_of_what_has_no_effect()
+        warn_of_what_has_no_effect(config)
 
     @classmethod
     def from_config(cls, path: str | Path) -> Self:
         """From an agents file, YAML or JSON. Raises ConfigError."""
-        return cls(load_config(path))
+        runtime = cls(load_config(path))
+        runtime._config_path = Path(path)
+        return runtime
 
     @classmethod
     def from_dict(cls, payload: dict[str, Any]) -> Self:
         """From the content of an agents file. Raises ConfigError."""
         return cls(load_config_dict(payload))
+
+    @property
+    def config(self) -> AppConfig:
+        """The current one."""
+        return self._versions.config
+
+    @property
+    def config_version(self) -> int:
+        """Of the current config; grows with each reload."""
+        return self._versions.current
 
     @property
     def event_bus(self) -> Any:
@@ -120,7 +129,7 @@ class Runtime:
 
     async def run_detailed(self, request: RunRequest) -> RunResult:
         """The result, failed ones too. Raises AgentNotFoundError, and TypeError for a runtime plugin's wrong type."""
-        self._agent(request.agent_id)
+        self._versions.agent(request.agent_id, self.config_version)
         result, error = await self._execute(request, RunScope(config_version=self.config_version))
         if isinstance(error, WrongResultType):
             raise error
@@ -158,13 +167,70 @@ class Runtime:
         """Return when no tool thread of the run executes any more."""
         await self._threads.ended(run)
 
-    def preload(self) -> list[RunlaneError]:
-        """Import every agent's plugins and make its model client now rather than in its first run; what went wrong."""
+    async def reload(self) -> None:
+        """Read the agents file again and go on with what it says now; what runs goes on with what it has.
+
+        Sessions keep the plugins that they have, those of a removed agent are closed. Raises ConfigError, and nothing
+        changes, if there is no file, it is wrong, one of its plugins cannot be imported, or its runtime, session or
+        events section differs.
+        """
+        if self._config_path is None:
+            raise ConfigError(
+                "there is no agents file to read again", hint="make the Runtime with Runtime.from_config(path)"
+            )
+        config = load_config(self._config_path)
+        for problem in await asyncio.to_thread(self.problems_of, config):
+            raise problem
+        await self.swap(config, self.config_version + 1)
+
+    async def swap(self, config: AppConfig, version: int) -> list[str]:
+        """Make ``config`` the current one; the ids of the agents that changed, came or went, sorted.
+
+        On a worker sessions that are pinned to the version before keep it. Raises ConfigError as ``reload`` does.
+        """
+        old_version = self.config_version
+        changed, gone = self._versions.swap(config, version, keep=self._shared_sessions_only)
+        warn_of_what_has_no_effect(config)
+        for agent_id in gone:
+            await self.plugin_cache.evict_agent(agent_id)
+        for agent_id in changed:
+            await call_if_present(self._runtime_plugin, "invalidate_llm_client", agent_id)
+        if changed:
+            await call_if_present(self._runtime_plugin, "invalidate_mcp_pools_for_agents", changed)
+        await self._llm_clients.keep(self._versions.all())
+        await self._events.emit("config.reloaded", old_version=old_version, new_version=version, changed_agents=changed)
+        return changed
+
+    def has_version(self, version: int) -> bool:
+        return version in self._versions
+
+    def add_version(self, config: AppConfig, version: int) -> None:
+        """Load an earlier version, to which a session is pinned."""
+        self._versions.add(config, version)
+
+    async def reload_agent(self, agent_id: str) -> int:
+        """Drop the agent's plugins in every session, those of an executing run after it; in how many sessions.
+
+        Raises AgentNotFoundError.
+        """
+        self._versions.agent(agent_id, self.config_version)
+        dropped = await self.plugin_cache.evict_agent(agent_id)
+        await self._events.emit("agent.reloaded", agent_id=agent_id)
+        return dropped
+
+    def problems_of(self, config: AppConfig) -> list[RunlaneError]:
+        """Why ``config`` could not become the current one, or an agent of it could not run: import every plugin and
+        make every model client now rather than in a first run. Takes as long as the imports do; any thread.
+        """
+        try:
+            self._versions.check(config)
+        except ConfigError as error:
+            return [error]
         problems: list[RunlaneError] = []
-        for agent in self.config.agents:
+        for agent in config.agents:
             problems.extend(preload_agent_plugins(agent))
             try:
-                self._llm_client(agent)
+                self._llm_clients.prepare(agent)
             except RunlaneError as error:
                 problems.append(error.with_context(agent_id=agent.id))
         return problems
@@ -174,8 +240,9 @@ class Runtime:
 
     async def get_agent_info(self, agent_id: str) -> dict[str, Any] | None:
         """None for an unknown agent."""
-        agent = self._agents.get(agent_id)
-        if agent is None:
+        try:
+            agent = self._versions.agent(agent_id, self.config_version)
+        except AgentNotFoundError:
             return None
         sessions = [session for session, loaded_agent in self.plugin_cache.cached() if loaded_agent == agent_id]
         return describe_agent(agent, self.plugin_cache.peek(sessions[-1], agent_id) if sessions else None)
@@ -204,8 +271,7 @@ class Runtime:
         if self._owns_session_manager:
             await call_if_present(self._sessions, "close")
         await call_if_present(self._events, "close")
-        for client in self._llm_clients.values():
-            await client.close()
+        await self._llm_clients.close()
 
     def close_sync(self) -> None:
         """``close`` for users of ``run_sync``."""
@@ -238,16 +304,22 @@ class Runtime:
         await events.emit("run.started")
         await events.emit("run.requested", input_text=request.input_text)
         await events.emit("session.run.started", input_text=request.input_text)
-        agent = self._agent(request.agent_id)
+        agent = self._versions.agent(request.agent_id, scope.config_version)
         if request.resume_from_checkpoint is not None:
             raise ConfigError(
                 f"there is no checkpoint {request.resume_from_checkpoint!r}",
                 hint="this version keeps none: submit the run without resume_from_checkpoint",
             )
-        llm_client = self._llm_client(agent)
         prepared = _prepared(request, agent, scope)
         key = scope.session_key(request.session_id)
-        async with self.plugin_cache.use(key, agent.id, lambda: load_agent_plugins(agent)) as (plugins, hit):
+
+        def fits(cached: AgentPlugins) -> bool:
+            return not scope.pinned or cached.agent == agent
+
+        async with (
+            self._llm_clients.use(agent) as llm_client,
+            self.plugin_cache.use(key, agent.id, lambda: load_agent_plugins(agent), fits) as (plugins, hit),
+        ):
             await events.emit("run.validated")
             if prepared.budget is not None and prepared.budget.max_cost_usd is not None:
                 reason = "this version does not know what a model costs"
@@ -272,7 +344,7 @@ class Runtime:
 
     async def _run_by_plugin(self, request: RunRequest, plugins: AgentPlugins) -> RunResult:
         result: Any = await self._runtime_plugin.run(
-            request=request, app_config=self.config, agents_by_id=self._agents, agent_plugins=plugins
+            request=request, app_config=self.config, agents_by_id=self.config.agents_by_id, agent_plugins=plugins
         )
         if not isinstance(result, RunResult):
             raise WrongResultType(
@@ -280,22 +352,6 @@ class Runtime:
                 f"it returned a {type(result).__name__}"
             )
         return result
-
-    def _agent(self, agent_id: str) -> AgentDefinition:
-        if (agent := self._agents.get(agent_id)) is not None:
-            return agent
-        raise AgentNotFoundError(
-            f"there is no agent {agent_id!r}",
-            hint=f"{did_you_mean(agent_id, self._agents)}Available agent ids: {sorted(self._agents)}",
-            agent_id=agent_id,
-        )
-
-    def _llm_client(self, agent: AgentDefinition) -> LLMClient | None:
-        if agent.llm is None:
-            return None
-        if agent.id not in self._llm_clients:
-            self._llm_clients[agent.id] = create_client(agent.llm)
-        return self._llm_clients[agent.id]
 
     def _choose_session_manager(self, given: Any) -> Any:
         ref = self.config.session
@@ -309,21 +365,6 @@ class Runtime:
                 "processes can read says so with shared_between_processes = True",
             )
         return plugin
-
-    def _warn_of_what_has_no_effect(self) -> None:
-        sections = {
-            "multi_agent": self.config.multi_agent is not None and self.config.multi_agent.enabled,
-            "diagnostics": self.config.diagnostics is not None,
-            "skills": self.config.skills.type != "local" or bool(self.config.skills.config),
-            "logging": self.config.logging is not None and self.config.logging.auto_configure,
-        }
-        sections |= {
-            f"agents[{agent.id!r}].llm.{option}": getattr(agent.llm, option, None) is not None
-            for agent in self.config.agents
-            for option in _LLM_OPTIONS_WITHOUT_EFFECT
-        }
-        for name in (name for name, used in sections.items() if used):
-            logger.warning("%s of the agents file has no effect in this version", name)
 
 
 def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
 from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.session_cache import DEFAULT_IDLE_SECONDS
 from runtime_core.store.leases import Lease
 from runtime_core.store.scripts import Argument, fenced, run_script
 
@@ -30,6 +31,8 @@ class Admission:
     #: The RunRequest as JSON text.
     request: str
     config_version: int
+    #: Milliseconds from its submit to this admission, by the clock of Redis.
+    waited_ms: int = 0
     #: Session writes that earlier attempts staged up to their last durable step: the attempt goes on behind them.
     staged: int = 0
     #: Durable steps that earlier attempts took: step → delta.
@@ -73,13 +76,25 @@ class AttemptStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def admit(self, lease: Lease, run: ScopedRunId, *, nonce: str, config_version: int) -> Admission | Refusal:
-        """Decide about a doorbell. ``nonce`` names the delivery; ``config_version`` is what a new session gets."""
+    async def admit(
+        self,
+        lease: Lease,
+        run: ScopedRunId,
+        *,
+        nonce: str,
+        config_version: int,
+        session_idle_s: float = DEFAULT_IDLE_SECONDS,
+    ) -> Admission | Refusal:
+        """Decide about a doorbell. ``nonce`` names the delivery.
+
+        ``config_version`` is what a new session gets, and one whose last run ended more than ``session_idle_s`` ago.
+        """
+        idle_ms = round(session_idle_s * 1000)
         reply = await run_script(
-            self._redis, "admit", lease.partition, lease.owner, lease.fence, run, nonce, config_version
+            self._redis, "admit", lease.partition, lease.owner, lease.fence, run, nonce, config_version, idle_ms
         )
         if reply[0] == "OK":
-            _, attempt, sequence, request, pinned, session, staged, steps = reply
+            _, attempt, sequence, request, pinned, session, staged, steps, waited_ms = reply
             return Admission(
                 run=run,
                 session=SessionKey(session),
@@ -88,6 +103,7 @@ class AttemptStore:
                 sequence=int(sequence),
                 request=request,
                 config_version=int(pinned),
+                waited_ms=int(waited_ms),
                 staged=int(staged),
                 steps=dict(zip(steps[::2], steps[1::2], strict=True)),
             )

@@ -37,6 +37,11 @@ For the whole store:
 | rl:pulse | HASH | since, last: since when heartbeats came without a gap | heartbeat | for ever, two fields |
 | rl:probation:<name> | HASH | run → ``<entered ms>:<charges>``: runs in probation on that worker | admit finish | 60 s |
 | rl:worker:<name> | HASH | what the worker says of itself | heartbeat | 60 s |
+| rl:config | STRING | current version of the agents config | activate | for ever |
+| rl:config:<n> | HASH | a version: text, format, digest, author, source, created_ms | activate | the newest 50; others 30 days after the last run of a session that was pinned to it |
+| rl:config:candidate:<digest> | HASH | a version that is being pushed | push | 10 minutes |
+| rl:configs | ZSET | versions that are kept | activate | bounded |
+| rl:reloads | HASH | agent → ``<count>:<config version>`` of its last reload; the empty name counts all | reload_agent | for ever, a field per agent |
 | rl:fleet | pub/sub | events without a run | workers | – |
 | runs.p0007 | LIST | Celery queue: doorbells of the partition | scripts | bounded by ready |
 | runs, unacked, unacked_index | LIST, HASH, ZSET | Celery queue: submissions by plain Celery clients | anyone, workers | bounded by what was sent and no worker took yet |
@@ -61,6 +66,11 @@ META = "rl:meta"
 WORKERS = "rl:workers"
 MEMBERS = "rl:members"
 PULSE = "rl:pulse"
+CONFIG = "rl:config"
+CONFIGS = "rl:configs"
+RELOADS = "rl:reloads"
+#: The field of RELOADS that counts all of them; no agent has an empty id.
+RELOADS_COUNT = ""
 FLEET_CHANNEL = "rl:fleet"
 INGRESS_QUEUE = "runs"
 
@@ -106,6 +116,11 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:meta": Life.STORE,
     "rl:pulse": Life.STORE,
     "rl:id:*": Life.RUN,
+    "rl:config": Life.STORE,
+    "rl:config:candidate:*": Life.TTL,
+    "rl:config:*": Life.TRIMMED,
+    "rl:configs": Life.TRIMMED,
+    "rl:reloads": Life.STORE,
     "rl:workers": Life.TRIMMED,
     "rl:members": Life.TRIMMED,
     "rl:worker:*": Life.TTL,
@@ -132,6 +147,14 @@ def worker(name: str) -> str:
 
 def probation(worker_name: str) -> str:
     return f"rl:probation:{worker_name}"
+
+
+def config(version: int) -> str:
+    return f"rl:config:{version}"
+
+
+def config_candidate(digest: str) -> str:
+    return f"rl:config:candidate:{digest}"
 
 
 def run_pointer(run: ScopedRunId) -> str:

@@ -67,6 +67,10 @@ class FleetView:
     #: The workers that take partitions: those whose heartbeat is young and that do not drain.
     members: frozenset[str]
     leases: Sequence[LeaseView]
+    #: The current version of the agents config; 0 before the first.
+    config_version: int = 0
+    #: How many times agents were reloaded.
+    reloads: int = 0
 
 
 class LeaseStore:
@@ -82,6 +86,18 @@ class LeaseStore:
         said = [text for item in info.items() for text in item]
         await run_fleet_script(self._redis, "heartbeat", keys.WORKERS, worker, ttl_ms, int(accepting), *said)
 
+    async def living(self) -> Mapping[str, str]:
+        """The workers whose heartbeat is young: worker → its Celery node."""
+        seconds, micros = await self._redis.time()
+        now = seconds * 1000 + micros // 1000
+        call: Any = self._redis.zrangebyscore(keys.WORKERS, f"({now}", "+inf")
+        names: list[str] = await call
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.hget(keys.worker(name), "node")
+        nodes = await pipeline.execute()
+        return {name: node or "" for name, node in zip(names, nodes, strict=True)}
+
     async def leave(self, worker: str) -> None:
         """Forget a worker that goes away in order."""
         pipeline = self._redis.pipeline(transaction=False)
@@ -96,10 +112,12 @@ class LeaseStore:
         pipeline.time()
         pipeline.hmget(keys.PULSE, "since", "last")
         pipeline.zrange(keys.MEMBERS, 0, -1, withscores=True)
+        pipeline.get(keys.CONFIG)
+        pipeline.hget(keys.RELOADS, keys.RELOADS_COUNT)
         for partition in range(partitions):
             pipeline.hmget(keys.lease(partition), "owner", "fence", "expires", "reserved_for", "reserved_until")
-        time, pulse, members, *leases = await pipeline.execute(raise_on_error=False)
-        for reply in (time, pulse, members, *leases):
+        time, pulse, members, config_version, reloads, *leases = await pipeline.execute(raise_on_error=False)
+        for reply in (time, pulse, members, config_version, reloads, *leases):
             refused = (outage(reply) or reply) if isinstance(reply, ResponseError) else reply
             if isinstance(refused, RETRYABLE):
                 raise refused
@@ -113,6 +131,8 @@ class LeaseStore:
             steady_since_ms=int(since or now),
             members=frozenset(name for name, deadline in members if deadline > now),
             leases=[_lease_view(partition, values) for partition, values in enumerate(leases)],
+            config_version=_number(config_version),
+            reloads=_number(reloads),
         )
 
     async def acquire(self, partition: int, owner: str) -> Lease | None:
@@ -149,6 +169,11 @@ def _swept(reply: list[Any]) -> Swept:
         running=[(ScopedRunId(run), int(attempt)) for run, attempt in zip(running[::2], running[1::2], strict=True)],
         cascades=[ScopedRunId(run) for run in cascades],
     )
+
+
+def _number(reply: Any) -> int:
+    """A counter; what cannot be read counts as never written, for partitions must be kept all the same."""
+    return int(reply) if isinstance(reply, str) and reply.isdigit() else 0
 
 
 def _lease_view(partition: int, reply: list[str | None] | Exception) -> LeaseView:

@@ -19,7 +19,7 @@ Argument = str | bytes | int
 
 
 #: Scripts about the fleet as a whole; all others are about one partition.
-_FLEET_SCRIPTS = frozenset({"heartbeat"})
+_FLEET_SCRIPTS = frozenset({"activate", "heartbeat", "reload_agent"})
 
 
 @cache

@@ -115,6 +115,11 @@ class SessionStore:
         reply = await run_script(self._redis, "delete_session", partition_of(session, self._partitions), session)
         self._check(reply)
 
+    async def unpin(self, session: SessionKey) -> None:
+        """The session's next run gets the current agents config; one that executes keeps what it has."""
+        call: Any = self._redis.hdel(self._key(session, "meta"), "config_version")
+        await call
+
     async def known(self, tenant: str) -> list[str]:
         """Session keys of a tenant that keep anything, sorted. Walks the whole key space: for people, not for runs."""
         found: set[str] = set()

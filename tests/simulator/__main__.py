@@ -69,7 +69,7 @@ def play_seeds(first: int, count: int, step: int, deadline: float) -> int:
 
 def play_scene(client: redis.Redis, name: str, *, trace: bool = False) -> Report:
     scene = SCENES[name]
-    return play(scene.play, 0, client, partitions=scene.partitions, trace=trace)
+    return play(scene.play, scene.seed, client, partitions=scene.partitions, trace=trace)
 
 
 def play_scenes(names: Sequence[str], *, trace: bool = False) -> int:

@@ -204,7 +204,7 @@ class Oracle:
         if reply[0] != "OK":
             return
         self._unexpired(script)
-        _, _, run, nonce, _ = script.own
+        _, _, run, nonce, *_ = script.own
         given = self._nonces.setdefault((run, int(reply[1])), nonce)
         self.expect(given == nonce, f"attempt {reply[1]} of {run} was given to a second doorbell")
 

@@ -96,7 +96,7 @@ async def test_a_plugin_that_cannot_be_imported_fails_the_run_and_the_next_agent
 
     assert result.error_details is not None
     assert result.error_details.code == "plugin.load"
-    assert [problem.code for problem in host.preload()] == ["plugin.load"]
+    assert [problem.code for problem in host.problems_of(host.config)] == ["plugin.load"]
     assert (await host.execute(request())).stop_reason is StopReason.COMPLETED
 
 

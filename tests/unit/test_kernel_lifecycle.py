@@ -242,4 +242,4 @@ async def test_agents_can_be_listed_and_described() -> None:
     assert info["memory"] == {"type": "window_buffer", "impl": None}
     assert info["loaded_plugins"]["pattern"] == "ReactPattern"
     assert host.get_session_count() == 1
-    assert host.preload() == []
+    assert host.problems_of(host.config) == []

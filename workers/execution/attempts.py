@@ -69,6 +69,9 @@ class AttemptTable:
     def __contains__(self, run: object) -> bool:
         return run in self._attempts
 
+    def __len__(self) -> int:
+        return len(self._attempts)
+
     def enter(self, attempt: Attempt) -> bool:
         """False if the run is here already: this is a second doorbell."""
         return self._attempts.setdefault(attempt.run, attempt) is attempt

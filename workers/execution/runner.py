@@ -107,6 +107,7 @@ class _Execution:
             tenant=self._tenant,
             attempt=admission.attempt,
             config_version=admission.config_version,
+            pinned=True,
             guard=self._before_call,
             sink=self._publish,
             writer=StagedWrites(store, admission, self._guard),

@@ -148,6 +148,9 @@ local function finish_run(id, status, result, terminal, hold)
     call('EXPIRE', key, seconds)
   end
   call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
+  -- A config that is no longer among the newest goes when no session is pinned to it.
+  local config = 'rl:config:' .. (run.config_version or '')
+  if call('TTL', config) >= 0 then call('EXPIRE', config, SESSION_SECONDS) end
   keep_session(session)
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end

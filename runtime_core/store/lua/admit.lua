@@ -1,9 +1,10 @@
--- owner fence run nonce config_version
+-- owner fence run nonce config_version idle_ms
 -- Decide whether a doorbell starts an attempt. The same nonce and fence get the same answer again.
--- → OK attempt sequence request config_version session staged {step delta …}
+-- → OK attempt sequence request config_version session staged {step delta …} waited_ms
 --   | FENCED | GONE | DUPLICATE | NOT_HEAD | BUSY | PROBATION (a run that one more charge would end has this worker to itself, for now)
 --   | FINISHED (status result: no attempt ended it, so this doorbell is to report that; else both empty)
 local owner, fence, id, nonce, config_version = unpack(ARGV, 4, 8)
+local idle_ms = tonumber(ARGV[9])
 local TRY_AGAIN_MS = 500
 
 -- May this run start on this worker? One that crashed twice is in probation, and so is one that was spared: it may be what
@@ -37,10 +38,22 @@ local function steps_taken()
   return kept, flat
 end
 
+-- The version of the agents config that the run executes with. A session keeps that of its first run until it is closed,
+-- was idle, or its agent was reloaded; a run keeps that of its first attempt.
+local function pinned_version(run)
+  if tonumber(run.attempt) > 0 then return run.config_version end
+  local meta = session_key(run.session, 'meta')
+  local pinned, last_run = unpack(call('HMGET', meta, 'config_version', 'last_run_ms'))
+  local reloaded = tonumber(string.match(call('HGET', 'rl:reloads', run.agent) or '', ':(%d+)$') or '0')
+  if pinned and now - tonumber(last_run or now) < idle_ms and tonumber(pinned) >= reloaded then return pinned end
+  call('HSET', meta, 'config_version', config_version)
+  return config_version
+end
+
 if not owns(owner, fence, true) then return {'FENCED'} end
 expire_queued(id)
-local run = record(id, 'state', 'session', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
-  'status', 'result', 'announced', 'crashes', 'charges', 'spared')
+local run = record(id, 'state', 'session', 'agent', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
+  'status', 'result', 'announced', 'crashes', 'charges', 'spared', 'submitted_ms', 'started_ms')
 if not run.state then return {'GONE'} end
 if run.state == 'finished' then
   if run.announced ~= '' and run.announced ~= nonce then return {'FINISHED', '', ''} end
@@ -48,10 +61,11 @@ if run.state == 'finished' then
   return {'FINISHED', run.status, run.result}
 end
 local session, staged = run.session, prefix .. 'staged:' .. id
+local function waited(until_ms) return integer(math.max(0, until_ms - run.submitted_ms)) end
 local kept, steps = steps_taken()
 if run.state == 'running' then
   if run.nonce ~= nonce or run.fence ~= fence then return {'DUPLICATE'} end
-  return {'OK', run.attempt, run.sequence, run.request, run.config_version, session, integer(kept), steps}
+  return {'OK', run.attempt, run.sequence, run.request, run.config_version, session, integer(kept), steps, waited(run.started_ms)}
 end
 if call('LINDEX', mailbox_key(session), 0) ~= id then return {'NOT_HEAD'} end
 if call('HEXISTS', LIVE, session) == 1 then return {'BUSY'} end
@@ -61,9 +75,7 @@ if not may_start(run) then
   return {'PROBATION'}
 end
 
--- A session keeps the agents config of its first run until it is closed or its plugins idle out.
-call('HSETNX', session_key(session, 'meta'), 'config_version', config_version)
-local pinned = call('HGET', session_key(session, 'meta'), 'config_version')
+local pinned = pinned_version(run)
 call('EXPIRE', session_key(session, 'meta'), SESSION_SECONDS)
 local attempt = integer(tonumber(run.attempt) + 1)
 call('HSET', run_key(id), 'state', 'running', 'attempt', attempt, 'nonce', nonce, 'owner', owner, 'fence', fence,
@@ -72,4 +84,4 @@ call('HSET', LIVE, session, id)
 call('ZREM', READY, session)
 call('ZREM', DEADLINES, id)
 if kept > 0 then call('LTRIM', staged, 0, kept - 1) else call('DEL', staged) end
-return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps}
+return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps, waited(now)}

@@ -33,6 +33,10 @@ class OneOwner:
     after_look: Callable[[Ownership], object] = lambda _: None
     table: AttemptTable = field(default_factory=AttemptTable)
     config_version: int = 1
+    session_idle_s: float = 60.0
+
+    async def provide_config(self, version: int) -> int:
+        return version
 
     def owner_of(self, partition: int) -> Ownership:
         self.after_look(self.ownership)

@@ -47,7 +47,7 @@ async def violations(redis: Any) -> list[str]:
                 found.append(f"{key}: {over} are finished")
             case Life.UNFINISHED | Life.STORE | Life.TRIMMED if ttl > 0:
                 found.append(f"{key}: would be lost in {ttl} s")
-            case Life.STORE if await redis.type(key) != "hash" or await redis.hlen(key) > 5:
+            case Life.STORE if await redis.type(key) == "hash" and await redis.hlen(key) > 5:
                 found.append(f"{key}: is no small hash")
             case _:
                 pass
@@ -112,7 +112,7 @@ async def test_when_all_runs_are_finished_only_what_has_an_end_is_left(redis: An
     assert await standing(redis, Life.UNFINISHED) == []
     assert await violations(redis) == []
     assert await redis.hget(f"{PREFIX}stats", "pending") == "0"
-    assert len(await standing(redis, Life.STORE)) == 2 + 2, "meta and pulse, and lease and stats of one partition"
+    assert len(await standing(redis, Life.STORE)) == 3 + 2, "meta, pulse, config, and lease and stats of one partition"
 
 
 async def test_the_catalogue_has_no_key_that_no_script_makes(redis: Any, blocking: BlockingRedis) -> None:

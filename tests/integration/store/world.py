@@ -13,11 +13,13 @@ from typing import Any
 import redis
 from redis.asyncio import Redis
 
+from runtime_core.contracts.config_version import ConfigText
 from runtime_core.contracts.run import ErrorDetails, RunRequest
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission
+from runtime_core.store.configs import Activated, ConfigStore
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.leases import renew
 from runtime_core.store.meta import check_eviction_policy, open_store
@@ -45,6 +47,7 @@ class World(Store):
         #: The connection of the renewal thread.
         self.blocking = blocking
         self.dead = DeadLetterStore(redis, self.runs, 1)
+        self.configs = ConfigStore(redis)
 
     async def build(self) -> World:
         await open_store(self.redis, 1)
@@ -66,7 +69,14 @@ class World(Store):
         self.ended = await self._started("ended", "held too")
         await self.submit("queued", "queued", queue_deadline_ms=60_000)
         await self.sessions.edit(SessionKey("default/idle"), [ENTRIES[0]])
+        await self.configs.propose(ConfigText(text="the first"))
+        await self.activate("the first", expected=0)
+        await self.configs.propose(ConfigText(text="the next"))
         return self
+
+    async def activate(self, text: str, *, expected: int) -> Activated:
+        digest = ConfigText(text=text).digest
+        return await self.configs.activate(digest, expected=expected, author="me", source="agents.yaml")
 
     async def _started(self, run_id: str, session_id: str) -> Admission:
         await self.submit(run_id, session_id)
@@ -129,6 +139,10 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     "sweep": lambda world: world.sweep(world.lease),
     "edit a session": lambda world: world.sessions.edit(_IDLE, [["set", "field", "1"]]),
     "delete a session": lambda world: world.sessions.delete(_IDLE),
+    "propose a config": lambda world: world.configs.propose(ConfigText(text="another")),
+    "activate a config": lambda world: world.activate("the next", expected=1),
+    "reload an agent": lambda world: world.configs.reload_agent("a"),
+    "unpin a session": lambda world: world.sessions.unpin(SESSION),
     "redrive": lambda world: world.dead.redrive(ScopedRunId("dead")),
 }
 
@@ -144,5 +158,10 @@ READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "known sessions": lambda world: world.sessions.known("default"),
     "list dead letters": lambda world: world.dead.list(),
     "show a dead letter": lambda world: world.dead.show(ScopedRunId("dead")),
+    "current config": lambda world: world.configs.current(),
+    "text of a config": lambda world: world.configs.text(1),
+    "list configs": lambda world: world.configs.list(),
+    "reloaded agents": lambda world: world.configs.reloaded_agents(0),
+    "living workers": lambda world: world.leases.living(),
     "check the eviction policy": lambda world: check_eviction_policy(world.redis),
 }

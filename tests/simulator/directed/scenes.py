@@ -16,18 +16,20 @@ class DirectedScene:
     name: str
     play: Scene
     partitions: int
+    #: Of the chances that the scene leaves open; the one in which what it is about happens.
+    seed: int
 
 
 SCENES: dict[str, DirectedScene] = {}
 
 
-def directed(partitions: int = 1) -> Callable[[Scene], Scene]:
+def directed(partitions: int = 1, seed: int = 0) -> Callable[[Scene], Scene]:
     """Register a history under the name of its function."""
 
     def register(scene: Scene) -> Scene:
         name = scene.__name__
         assert name not in SCENES, f"two histories are called {name}"
-        SCENES[name] = DirectedScene(name=name, play=scene, partitions=partitions)
+        SCENES[name] = DirectedScene(name=name, play=scene, partitions=partitions, seed=seed)
         return scene
 
     return register

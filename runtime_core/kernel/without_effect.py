@@ -1,0 +1,28 @@
+"""What an agents file may say and this version does not do: whoever says it is told."""
+
+from __future__ import annotations
+
+import logging
+
+from runtime_core.config.schema import AppConfig
+
+logger = logging.getLogger(__name__)
+
+#: They are read, so that files of the openagents SDK load; whoever sets one is told.
+_LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint", "pricing", "retry", "reasoning_model", "openai_api_style")
+
+
+def warn_of_what_has_no_effect(config: AppConfig) -> None:
+    sections = {
+        "multi_agent": config.multi_agent is not None and config.multi_agent.enabled,
+        "diagnostics": config.diagnostics is not None,
+        "skills": config.skills.type != "local" or bool(config.skills.config),
+        "logging": config.logging is not None and config.logging.auto_configure,
+    }
+    sections |= {
+        f"agents[{agent.id!r}].llm.{option}": getattr(agent.llm, option, None) is not None
+        for agent in config.agents
+        for option in _LLM_OPTIONS_WITHOUT_EFFECT
+    }
+    for name in (name for name, used in sections.items() if used):
+        logger.warning("%s of the agents file has no effect in this version", name)
