@@ -19,6 +19,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | deadlines | ZSET | queued run → ms by which it must start | submit, cleared by admit finish sweep | bounded by pending |
 | stats | HASH | counters: submitted, finished, pending; run_ms: average duration | submit finish | for ever, four fields |
 | dead | STREAM | dead letters, newest 10,000 of 30 days | finish | bounded |
+| recent | STREAM | runs that ended: run, session, agent, status, finished_ms; the newest 1,000 or so | finish refuse | bounded |
 | session:<sid>:meta | HASH | config_version, last_run_ms | admit finish | 30 days after the last run |
 | session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
 | session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
@@ -73,6 +74,8 @@ RELOADS = "rl:reloads"
 RELOADS_COUNT = ""
 FLEET_CHANNEL = "rl:fleet"
 INGRESS_QUEUE = "runs"
+#: Submissions by plain Celery clients that could not be read.
+BAD_INGRESS = "runs.bad"
 
 
 class Life(StrEnum):
@@ -86,7 +89,8 @@ class Life(StrEnum):
     UNFINISHED = "unfinished"
     #: Has a TTL from the start, which use renews.
     TTL = "ttl"
-    #: Is trimmed whenever it grows: dead letters to 10,000 and 30 days, workers to those heard of in the last minute.
+    #: Is trimmed whenever it grows: dead letters to 10,000 and 30 days, ends of runs to 1,000, workers to those
+    #: heard of in the last minute.
     TRIMMED = "trimmed"
     #: Is of Celery's making: bounded by queues and workers, or by what plain Celery clients sent and no worker took.
     CELERY = "celery"
@@ -109,6 +113,7 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:cascades": Life.UNFINISHED,
     "rl:{p????}:deadlines": Life.UNFINISHED,
     "rl:{p????}:dead": Life.TRIMMED,
+    "rl:{p????}:recent": Life.TRIMMED,
     "rl:{p????}:session:*:meta": Life.TTL,
     "rl:{p????}:session:*:state": Life.TTL,
     "rl:{p????}:session:*:transcript": Life.TTL,
@@ -204,6 +209,26 @@ def crashes(partition: int, run_id: ScopedRunId) -> str:
 
 def dead(partition: int) -> str:
     return f"{prefix(partition)}dead"
+
+
+def children(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}children:{run_id}"
+
+
+def recent(partition: int) -> str:
+    return f"{prefix(partition)}recent"
+
+
+def ready(partition: int) -> str:
+    return f"{prefix(partition)}ready"
+
+
+def live(partition: int) -> str:
+    return f"{prefix(partition)}live"
+
+
+def stats(partition: int) -> str:
+    return f"{prefix(partition)}stats"
 
 
 def mailbox(partition: int, session: SessionKey) -> str:

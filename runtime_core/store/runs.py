@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import RunIds
-from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest, RunResult, RunState, StopReason
+from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest
 from runtime_core.doorbell import argsrepr, doorbell
 from runtime_core.errors import ConfigError, InvalidInputError, QueueFull, RunConflict, RunlaneError, RunNotFound
 from runtime_core.ids import (
@@ -24,23 +24,17 @@ from runtime_core.ids import (
     scoped_run_id,
     session_key,
     split_run_id,
-    split_session_key,
 )
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.meta import store_mismatch
+from runtime_core.store.records import RECORD_FIELDS, parse_record
 from runtime_core.store.scripts import Argument, run_script, run_scripts
 
 #: Unfinished runs that a session and a partition may have, unless the settings say otherwise.
 DEFAULT_SESSION_LIMIT = 1_000
 DEFAULT_PARTITION_LIMIT = 100_000
-
-_RECORD_FIELDS = (
-    *("session", "agent", "state", "status", "attempt", "sequence", "owner", "config_version"),
-    *("crashes", "interruptions", "handovers", "spared", "charges", "cancel"),
-    *("deadline", "submitted_ms", "started_ms", "finished_ms", "result"),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,44 +119,11 @@ class RunStore:
     async def get(self, run: ScopedRunId) -> RunRecord:
         """What the store says of a run now. Raises RunNotFound."""
         partition = await self.locate(run)
-        call: Any = self._redis.hmget(keys.run(partition, run), _RECORD_FIELDS)
-        record: dict[str, str | None] = dict(zip(_RECORD_FIELDS, await call, strict=True))
-        if record["state"] is None:
+        call: Any = self._redis.hmget(keys.run(partition, run), RECORD_FIELDS)
+        record = parse_record(run, partition, await call)
+        if record is None:
             raise self._not_found(run)
-        tenant, run_id = split_run_id(run)
-        owner, result = record["owner"], record["result"]
-
-        def number(field: str) -> int:
-            return int(record[field] or 0)
-
-        def optional(field: str) -> int | None:
-            value = record[field]
-            return int(value) if value else None
-
-        return RunRecord(
-            run_id=run_id,
-            tenant=tenant,
-            session_id=split_session_key(record["session"] or "")[1],
-            agent_id=record["agent"] or "",
-            partition=partition,
-            state=RunState(record["state"]),
-            status=StopReason(record["status"]) if record["status"] else None,
-            attempt=number("attempt"),
-            sequence=number("sequence"),
-            worker=owner.rpartition("#")[0] if owner else None,
-            config_version=optional("config_version"),
-            crashes=number("crashes"),
-            interruptions=number("interruptions"),
-            handovers=number("handovers"),
-            spared=number("spared"),
-            charges=number("charges"),
-            deadline_ms=optional("deadline"),
-            cancel_requested=record["cancel"] == "1",
-            submitted_ms=number("submitted_ms"),
-            started_ms=optional("started_ms"),
-            finished_ms=optional("finished_ms"),
-            result=RunResult.model_validate_json(result) if result else None,
-        )
+        return record
 
     async def cancel(self, run: ScopedRunId) -> CancelOutcome:
         """Cancel a run wherever it is, and its children, and theirs. Raises RunNotFound.

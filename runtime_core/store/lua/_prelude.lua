@@ -17,6 +17,7 @@ local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given 
 local PROBATION_CRASHES, CHARGE_LIMIT = 2, 3  -- so many crashes bring a run into probation, so many crashes there end it
 local SOLO_MS = 5000                          -- for so long a run with its last chance executes alone, and a suspect is fresh
 local HISTORY_LENGTH = 20
+local RECENT_RUNS = 1000                      -- ends of runs that a partition remembers, for `runlane runs`
 
 local function run_key(id) return prefix .. 'run:' .. id end
 local function log_key(id) return prefix .. 'log:' .. id end
@@ -107,6 +108,12 @@ local function keep_session(session)
   end
 end
 
+-- Remember the end of a run, for people who look for it; its record says the rest.
+local function note_end(id, session, agent, status)
+  call('XADD', prefix .. 'recent', 'MAXLEN', '~', RECENT_RUNS, '*', 'run', id, 'session', session, 'agent', agent,
+    'status', status, 'finished_ms', integer(now))
+end
+
 -- How long runs take here, from the start of their last attempt: a moving average, for retry_after at submit.
 local function note_duration(started_ms)
   if not started_ms then return end
@@ -117,7 +124,7 @@ end
 -- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
 -- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
 local function finish_run(id, status, result, terminal, hold)
-  local run = record(id, 'session', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms')
+  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms')
   local session, sequence = run.session, tonumber(run.sequence) + 1
   if not terminal then
     result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
@@ -138,6 +145,7 @@ local function finish_run(id, status, result, terminal, hold)
   call('HINCRBY', STATS, 'pending', -1)
   call('HINCRBY', STATS, 'finished', 1)
   note_duration(run.started_ms)
+  note_end(id, session, run.agent or '', status)
   local seconds = RECORD_SECONDS
   if status == 'dead_letter' then
     seconds = DEAD_LETTER_SECONDS

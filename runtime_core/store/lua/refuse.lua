@@ -11,6 +11,7 @@ call('HSET', run_key(id), 'session', session, 'agent', agent, 'ids', ids, 'state
   'attempt', '0', 'result', result, 'submitted_ms', integer(now), 'finished_ms', integer(now))
 append_log(id, {{1, script_frame(1, '0', 'run.finished', nil, ids,
   '{"stop_reason":"failed","result":' .. result .. '}')}})
+note_end(id, session, agent, 'failed')
 call('EXPIRE', run_key(id), RECORD_SECONDS)
 call('EXPIRE', log_key(id), RECORD_SECONDS)
 return {'OK'}

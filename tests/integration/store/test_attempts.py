@@ -237,7 +237,7 @@ async def test_a_finished_run_leaves_no_key_without_an_end(store: Store) -> None
     await store.redis.delete("runs.p0000")
 
     endless = {key async for key in store.redis.scan_iter("*") if await store.redis.ttl(key) < 0}
-    assert endless == {"rl:meta", "rl:{p0000}:lease", "rl:{p0000}:stats"}
+    assert endless == {"rl:meta", "rl:{p0000}:lease", "rl:{p0000}:stats", "rl:{p0000}:recent"}
 
 
 async def test_frames_composed_by_scripts_are_those_that_python_encodes(store: Store) -> None:
