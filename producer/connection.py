@@ -16,11 +16,13 @@ from runtime_core.contracts.run import RunRecord
 from runtime_core.errors import RunlaneError, StoreUnavailable
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
+from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import RETRYABLE, connect, outage_word
 from runtime_core.store.dead_letters import DeadLetterStore
+from runtime_core.store.leases import LeaseStore
 from runtime_core.store.log import RunLog
 from runtime_core.store.meta import check_eviction_policy, open_store
-from runtime_core.store.runs import RunStore
+from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, RunStore
 
 #: Seconds that a read outlasts an outage of Redis; a restart with a large append-only file takes about that long.
 READ_PATIENCE_S = 30.0
@@ -47,7 +49,14 @@ T = TypeVar("T")
 class StoreConnection:
     """One Redis client, the stores over it, and a share of the event loop's pub/sub connection."""
 
-    def __init__(self, url: str, partitions: int | None, *, session_limit: int, partition_limit: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        partitions: int | None = None,
+        *,
+        session_limit: int = DEFAULT_SESSION_LIMIT,
+        partition_limit: int = DEFAULT_PARTITION_LIMIT,
+    ) -> None:
         self.url = url
         self._redis = connect(url)
         self._partitions = partitions
@@ -79,6 +88,14 @@ class StoreConnection:
                 )
                 self._stores = runs, DeadLetterStore(self._redis, runs, partitions)
             return self._stores
+
+    async def configs(self) -> ConfigStore:
+        await self._open()
+        return ConfigStore(self._redis)
+
+    async def leases(self) -> LeaseStore:
+        await self._open()
+        return LeaseStore(self._redis)
 
     def check_usable(self) -> None:
         """Raise RunlaneError if the client was closed, or is used from another event loop than its first."""

@@ -7,11 +7,12 @@ from typing import cast
 
 from celery import Celery
 
+from runtime_core.broker import broker_settings
 from runtime_core.config.settings import Settings
 from runtime_core.errors import ConfigError
 from runtime_core.store.keys import INGRESS_QUEUE
 from workers.bootsteps import DoorbellStep, ProcessStep
-from workers.transport import broker_settings, ingress_queue
+from workers.transport import ingress_queue
 
 try:
     _settings = Settings()

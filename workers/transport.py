@@ -18,7 +18,6 @@ Importing this module makes it the transport of ``redis://``, ``rediss://`` and 
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -26,7 +25,6 @@ from functools import cached_property
 from pathlib import Path
 from queue import Empty
 from typing import Any, Final, Literal, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import kombu.transport
 import redis
@@ -51,24 +49,6 @@ INGRESS_INTERVAL: Final = 0.25
 INGRESS_IN_HAND: Final = 20
 #: Doorbells fetched at once at most, which bounds the time the hub spends on them (about 0.5 ms each).
 BATCH: Final = 50
-
-#: For ``app.conf.broker_transport_options``, of workers and of every other process that uses the same queues.
-TRANSPORT_OPTIONS: Final[dict[str, Any]] = {
-    # Seconds after which a submission that a worker took and did not acknowledge is delivered again.
-    "visibility_timeout": 60,
-    "unacked_restore_interval": 10,
-    "unacked_restore_throttle": 1,
-    # A worker killed while it restores holds this lock; kombu's 300 s would outlast the visibility timeout.
-    "unacked_mutex_expire": 30,
-    # One list a queue, named as the queue: scripts push doorbells onto it.
-    "priority_steps": [0],
-    "queue_order_strategy": "round_robin",
-    # Redis that does not answer is an error after so many seconds, not a hub that stands still.
-    "socket_timeout": 5,
-    "socket_connect_timeout": 5,
-    "socket_keepalive": True,
-    "health_check_interval": 10,
-}
 
 #: Steps of priority that Celery clients know by default; one who sets a priority pushes onto another list.
 _CLIENT_PRIORITY_STEPS: Final = (0, 3, 6, 9)
@@ -266,24 +246,6 @@ def doorbell_queue(name: str) -> Queue:
 def ingress_queue() -> Queue:
     """Celery's declaration of the ingress queue."""
     return Queue(INGRESS_QUEUE, routing_key=INGRESS_QUEUE, no_declare=True)
-
-
-def broker_settings(redis_url: str) -> dict[str, Any]:
-    """Celery's settings ``broker_*`` for the Redis at ``redis_url``, a URL as redis-py takes it.
-
-    ``unix:///path?db=1`` becomes kombu's ``redis+socket:///path?virtual_host=1``. ``rediss://`` verifies the server's
-    certificate unless the URL says otherwise (``ssl_cert_reqs=none``); kombu's own default is not to.
-    """
-    settings: dict[str, Any] = {"broker_url": redis_url, "broker_transport_options": dict(TRANSPORT_OPTIONS)}
-    parts = urlsplit(redis_url)
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme == "unix":
-        if "db" in query:
-            query["virtual_host"] = query.pop("db")
-        settings["broker_url"] = f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}".removesuffix("?")
-    elif parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
-        settings["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return settings
 
 
 for _scheme in ("redis", "rediss"):

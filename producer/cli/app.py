@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from producer.cli import agents, dead, fleet, runs
+from producer.cli import agents, config, control, dead, fleet, runs
 
 app = typer.Typer(
     name="runlane",
@@ -29,6 +29,12 @@ app.command(
     rich_help_panel="Operate",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(fleet.worker)
+app.command("drain", rich_help_panel="Operate")(control.drain)
+app.add_typer(config.app, name="config", rich_help_panel="Operate")
+app.command("agents", rich_help_panel="Operate")(control.agents)
+app.command("reload-agent", rich_help_panel="Operate")(control.reload_agent)
+app.command("close-session", rich_help_panel="Operate")(control.close_session)
+app.command("release-session", rich_help_panel="Operate")(control.release_session)
 app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
 app.command("validate", rich_help_panel="Operate")(agents.validate)
 

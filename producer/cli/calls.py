@@ -12,6 +12,7 @@ from producer.cli.exits import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from producer.client import AsyncClient
+    from producer.fleet import Fleet
 
 
 def open_client(redis_url: str, tenant: str) -> AsyncClient:
@@ -26,6 +27,14 @@ def open_client(redis_url: str, tenant: str) -> AsyncClient:
         session_limit=settings.session_queue_limit,
         partition_limit=settings.partition_queue_limit,
     )
+
+
+def open_fleet(redis_url: str) -> Fleet:
+    """The operator's view. Raises ModuleNotFoundError if Celery is not installed, ConfigError for a bad variable."""
+    from producer.fleet import Fleet
+    from runtime_core.config.settings import Settings
+
+    return Fleet(Settings(redis_url=redis_url).redis_url)
 
 
 def complete(command: Coroutine[Any, Any, None], way_back: Callable[[], str] = str) -> None:

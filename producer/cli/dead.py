@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from producer.cli.calls import complete, open_client
 from producer.cli.exits import CommandFailed, ExitCode
 from producer.cli.options import DEFAULT_TENANT, DEFAULT_URL, Json, RedisUrl, RunId, Tenant
+from producer.cli.times import moment
 
 if TYPE_CHECKING:
     from producer.cli.output import Output
@@ -44,7 +44,7 @@ def list_letters(
         output = Output(as_json=as_json)
         output.table(
             ("run", "session", "given up on"),
-            [(entry.run_id, entry.session_id, _time(entry.since_ms)) for entry in entries],
+            [(entry.run_id, entry.session_id, moment(entry.since_ms)) for entry in entries],
             [_entry(entry) for entry in entries],
             empty="no dead letters",
         )
@@ -77,8 +77,8 @@ def show(
                 (
                     str(one.attempt),
                     one.worker,
-                    _time(one.started_ms),
-                    _time(one.ended_ms),
+                    moment(one.started_ms),
+                    moment(one.ended_ms),
                     f"{one.count}, charged" if one.probation else one.count,
                     one.reason,
                 )
@@ -194,8 +194,8 @@ def _facts(letter: DeadLetter) -> str:
         "interruptions": str(record.interruptions),
         "handovers": str(record.handovers),
         "spared": f"{record.spared} (its worker died of another run)",
-        "submitted": _time(record.submitted_ms),
-        "given up on": _time(record.finished_ms),
+        "submitted": moment(record.submitted_ms),
+        "given up on": moment(record.finished_ms),
         "why": details.message if details else "",
         "input": letter.request.input_text if letter.request else "(the request cannot be read)",
         "redriven as": letter.redriven_as or "not yet: runlane dead redrive " + record.run_id,
@@ -203,9 +203,3 @@ def _facts(letter: DeadLetter) -> str:
     width = max(map(len, facts)) + 2
     lines = (name.ljust(width) + value.replace("\n", "\n" + " " * width) for name, value in facts.items())
     return "\n".join(lines)
-
-
-def _time(milliseconds: int | None) -> str:
-    if not milliseconds:
-        return "–"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

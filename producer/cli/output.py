@@ -57,7 +57,7 @@ class Output:
             self._console.print(table, soft_wrap=False)
 
     def result(self, result: RunResult) -> None:
-        self.record(result, ending(result) if result.error_details else _shown(result.final_output))
+        self.record(result, ending(result) if result.error_details else shown(result.final_output))
 
     def chunk(self, chunk: RunStreamChunk) -> None:
         if self.as_json:
@@ -75,7 +75,7 @@ class Output:
             case RunStreamChunkKind.RUN_FINISHED if chunk.result is not None:
                 output = chunk.result.final_output
                 if output is not None and output != self._said:
-                    self._note(_shown(output), "")
+                    self._note(shown(output), "")
                 self._note(ending(chunk.result), "bold")
             case RunStreamChunkKind.TOOL_STARTED:
                 self._note(f"{payload.get('tool_id')} {_short(payload.get('params'))}", "cyan")
@@ -116,7 +116,7 @@ def ending(result: RunResult) -> str:
     return f"{result.stop_reason}: {details.message} ({details.code}){hint}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 

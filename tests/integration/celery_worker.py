@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import redis
 from celery import Celery
 
-from workers.transport import broker_settings
+from runtime_core.broker import broker_settings
 
 T = TypeVar("T")
 

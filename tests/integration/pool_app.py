@@ -18,6 +18,7 @@ from celery.signals import task_prerun
 from celery.worker import state
 from celery.worker.control import control_command, inspect_command
 
+from runtime_core.broker import broker_settings
 from runtime_core.clock import boot_seconds
 from runtime_core.store.connection import connect
 from workers import transport
@@ -53,7 +54,7 @@ class Intake(bootsteps.StartStopStep):
 
 app = Celery("pool_app", set_as_current=False)
 app.conf.update(
-    transport.broker_settings(REDIS_URL),
+    broker_settings(REDIS_URL),
     accept_content=["json"],
     broker_connection_retry_on_startup=True,
     task_acks_late=True,

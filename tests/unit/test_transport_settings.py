@@ -8,7 +8,8 @@ import pytest
 from celery import Celery
 from kombu.connection import Connection
 
-from workers.transport import TRANSPORT_OPTIONS, Transport, broker_settings
+from runtime_core.broker import TRANSPORT_OPTIONS, broker_settings
+from workers.transport import Transport
 
 
 def connection(redis_url: str) -> Connection:

@@ -9,7 +9,7 @@ from typing import Any, Self
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from workers.transport import TRANSPORT_OPTIONS
+from runtime_core.broker import TRANSPORT_OPTIONS
 
 
 class CeleryEvents:

@@ -66,6 +66,11 @@ class Journal:
     async def _served_here(self, _: str) -> int:
         return self._served
 
+    async def _tag(self, seconds: str) -> str:
+        """What its config says, after a while."""
+        await asyncio.sleep(float(seconds or 0))
+        return str(self.config.get("tag"))
+
     async def _wait(self, seconds: str) -> str:
         await asyncio.sleep(float(seconds))
         return "waited"
