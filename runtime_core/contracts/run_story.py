@@ -118,3 +118,5 @@ class SessionStory:
     artifacts: int
     #: Seconds until it is forgotten; None if it keeps nothing.
     expires_in_s: int | None
+    #: Keys that cannot be read, each with why.
+    unreadable: tuple[str, ...] = ()
