@@ -196,13 +196,13 @@ class Fleet:
     ) -> ReloadReport:
         configs, workers = await self._store.configs(), await self._living()
         expected = await self._store.call(configs.current)
+        known = await self._store.call(lambda: configs.digest(expected))
         digest = await self._store.call(lambda: configs.propose(text))
-        if offline:
-            if workers:
-                raise ConfigError(
-                    f"{len(workers)} workers live: {', '.join(sorted(workers))}", hint="push without --offline"
-                )
-        else:
+        if offline and workers:
+            raise ConfigError(
+                f"{len(workers)} workers live: {', '.join(sorted(workers))}", hint="push without --offline"
+            )
+        if not offline and digest != known:
             await self._try_out(digest, workers)
         author = author or f"{getpass.getuser()}@{socket.gethostname()}"
         activated = await self._store.call(

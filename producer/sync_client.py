@@ -5,14 +5,11 @@ It drives an AsyncClient on a loop thread of its own; there is no second impleme
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import os
-import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, Unpack
 
+from producer.blocking import LoopThread
 from producer.client import DEFAULT_URL, AsyncClient
 from producer.handle import RunHandle
 from producer.requests import RequestFields
@@ -24,8 +21,6 @@ from runtime_core.errors import RunlaneError
 from runtime_core.ids import DEFAULT_TENANT
 from runtime_core.store.dead_letters import DeadLetterEntry
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
-
-T = TypeVar("T")
 
 
 class SyncRunHandle:
@@ -76,15 +71,7 @@ class Client:
             session_limit=session_limit,
             partition_limit=partition_limit,
         )
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="runlane client", daemon=True)
-        self._thread.start()
-        self._pid = os.getpid()
-        #: Guards ``_closing``: what was handed to the loop before it was set is ended by close.
-        self._entry = threading.Lock()
-        self._closing = False
-        self._calls: set[asyncio.Task[Any] | None] = set()
-        self._iterators: set[AsyncGenerator[Any, None]] = set()
+        self._thread = LoopThread("runlane client", self._client.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -100,22 +87,13 @@ class Client:
 
     def close(self) -> None:
         """Close the connections and end the thread; may be called twice. Runs go on, calls that wait are ended."""
-        if os.getpid() != self._pid:
-            return  # it is the parent's to close
-        with self._entry:
-            if self._closing:
-                return
-            self._closing = True
-        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.close()
 
     def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> SyncRunHandle:
-        return SyncRunHandle(self, self._wait(self._client.submit(request, **fields)))
+        return SyncRunHandle(self, self._thread.wait(self._client.submit(request, **fields)))
 
     def submit_many(self, requests: Sequence[RunRequest]) -> list[SyncRunHandle | RunlaneError]:
-        outcomes = self._wait(self._client.submit_many(requests))
+        outcomes = self._thread.wait(self._client.submit_many(requests))
         return [SyncRunHandle(self, outcome) if isinstance(outcome, RunHandle) else outcome for outcome in outcomes]
 
     def handle(self, run_id: str) -> SyncRunHandle:
@@ -124,12 +102,12 @@ class Client:
     def run(
         self, request: RunRequest | None = None, *, timeout: float | None = None, **fields: Unpack[RequestFields]
     ) -> Any:
-        return self._wait(self._client.run(request, timeout=timeout, **fields))
+        return self._thread.wait(self._client.run(request, timeout=timeout, **fields))
 
     def run_detailed(
         self, request: RunRequest | None = None, *, timeout: float | None = None, **fields: Unpack[RequestFields]
     ) -> RunResult:
-        return self._wait(self._client.run_detailed(request, timeout=timeout, **fields))
+        return self._thread.wait(self._client.run_detailed(request, timeout=timeout, **fields))
 
     def run_stream(
         self,
@@ -138,91 +116,28 @@ class Client:
         on_disconnect: Literal["continue", "cancel"] = "continue",
         **fields: Unpack[RequestFields],
     ) -> Generator[RunStreamChunk, None, None]:
-        return self._iterate(self._client.run_stream(request, on_disconnect=on_disconnect, **fields))
+        return self._thread.iterate(self._client.run_stream(request, on_disconnect=on_disconnect, **fields))
 
     def stream(self, run_id: str, *, after: int = 0) -> Generator[RunStreamChunk, None, None]:
-        return self._iterate(self._client.stream(run_id, after=after))
+        return self._thread.iterate(self._client.stream(run_id, after=after))
 
     def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
-        return self._wait(self._client.result(run_id, timeout=timeout))
+        return self._thread.wait(self._client.result(run_id, timeout=timeout))
 
     def get(self, run_id: str) -> RunRecord:
-        return self._wait(self._client.get(run_id))
+        return self._thread.wait(self._client.get(run_id))
 
     def cancel(self, run_id: str) -> CancelOutcome:
-        return self._wait(self._client.cancel(run_id))
+        return self._thread.wait(self._client.cancel(run_id))
 
     def dead_letters(self, *, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
-        return self._wait(self._client.dead_letters(limit=limit))
+        return self._thread.wait(self._client.dead_letters(limit=limit))
 
     def dead_letter(self, run_id: str) -> DeadLetter:
-        return self._wait(self._client.dead_letter(run_id))
+        return self._thread.wait(self._client.dead_letter(run_id))
 
     def redrive(self, run_id: str) -> SyncRunHandle:
-        return SyncRunHandle(self, self._wait(self._client.redrive(run_id)))
+        return SyncRunHandle(self, self._thread.wait(self._client.redrive(run_id)))
 
     def events(self, run_id: str = "*") -> Generator[Frame, None, None]:
-        return self._iterate(self._client.events(run_id))
-
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop thread. An exception in the waiting thread, Ctrl-C above all, cancels what it waited for."""
-        if os.getpid() != self._pid:
-            coroutine.close()
-            raise RunlaneError("the client was made before this process was forked", hint="make it after the fork")
-        with self._entry:
-            if self._closing:
-                coroutine.close()
-                raise _closed()
-            future = asyncio.run_coroutine_threadsafe(self._call(coroutine), self._loop)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise _closed() from None
-        except BaseException:
-            future.cancel()
-            raise
-
-    async def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.current_task()
-        self._calls.add(task)
-        try:
-            return await coroutine
-        finally:
-            self._calls.discard(task)
-
-    def _iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        turn = asyncio.Lock()  # a step that was cancelled just now still runs when the caller leaves
-
-        async def following() -> list[T]:
-            """The next item, or nothing: StopAsyncIteration cannot travel through a future."""
-            async with turn:
-                self._iterators.add(items)
-                try:
-                    return [await anext(items)]
-                except StopAsyncIteration:
-                    return []
-
-        async def leave() -> None:
-            async with turn:
-                self._iterators.discard(items)
-                await items.aclose()
-
-        try:
-            while item := self._wait(following()):
-                yield item[0]
-        finally:
-            if not self._closing and os.getpid() == self._pid:
-                self._wait(leave())
-
-    async def _shut_down(self) -> None:
-        """End the calls, then the iterators between two items (which may have a run to cancel), then the client."""
-        calls = [task for task in self._calls if task is not None]
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await asyncio.gather(*(items.aclose() for items in self._iterators), return_exceptions=True)
-        await self._client.aclose()
-
-
-def _closed() -> RunlaneError:
-    return RunlaneError("the client is closed", hint="make a new one")
+        return self._thread.iterate(self._client.events(run_id))

@@ -62,14 +62,13 @@ def worker(
 ) -> None:
     """Become a worker: this process turns into `celery -A workers.app worker`.
 
-    Everything that is no option of this command is passed to Celery.
+    Everything that is no option of this command is passed to Celery. The first worker of a fleet publishes what --config
+    names; later ones take the fleet's config from Redis (see runlane config).
 
     Example:  runlane worker --config agents.yaml --name w1 --concurrency 100 --time-limit 600
     """
     from producer.cli.processes import worker_command, worker_environment
 
-    if config is None:
-        raise CommandFailed(ExitCode.INVALID, "error: no agents file\n  hint: name one with --config or RUNLANE_CONFIG")
     environment = worker_environment(redis_url=redis_url, config=config, concurrency=concurrency)
     command = worker_command(name=name, log_level=log_level, extra=context.args)
     sys.stdout.flush()

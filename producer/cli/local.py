@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
+from producer.fleet import Fleet
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.store.connection import connect
 from runtime_core.store.meta import open_store
@@ -44,17 +45,21 @@ async def _serve(
         fleet = stack.enter_context(WorkerFleet(processes))
         console.print(f"Redis {redis.url}, logs in {logs}; starting {workers} worker(s) …")
         try:
-            await _stay(fleet, redis.url, console)
+            await _stay(fleet, redis.url, agents, console)
         except asyncio.CancelledError:
             console.print("stopping …")
             raise
 
 
-async def _stay(fleet: WorkerFleet, redis_url: str, console: Console) -> None:
+async def _stay(fleet: WorkerFleet, redis_url: str, agents: Path, console: Console) -> None:
     redis = connect(redis_url)
     partitions = await open_store(redis)
     await redis.aclose()
     await fleet.ready(redis_url, partitions)
+    async with Fleet(redis_url) as operator:  # a kept directory remembers the config of the last time
+        report = await operator.reload(agents)
+    if report.created:
+        console.print(f"{agents} is the fleet's config version {report.version}")
     console.print(f"ready. In another terminal:\n  export RUNLANE_REDIS_URL={redis_url}")
     console.print('  runlane run --agent assistant --session s1 "hello"\nCtrl-C stops everything.')
     await fleet.watch()

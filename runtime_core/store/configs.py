@@ -73,6 +73,11 @@ class ConfigStore:
         """Raises ConfigError if it has expired."""
         return await self._text(keys.config_candidate(digest), "the pushed config waited for too long", "push it again")
 
+    async def digest(self, version: int) -> str | None:
+        """None if there is no such version."""
+        call: Any = self._redis.hget(keys.config(version), "digest")
+        return await call
+
     async def text(self, version: int) -> ConfigText:
         """Raises ConfigError if there is no such version."""
         return await self._text(

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from producer.fleet import Fleet as Operator
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.store import keys
 from runtime_core.store.connection import connect_sync
-from tests.integration.fleet.conftest import Fleet, wait_until
+from tests.integration.fleet.conftest import AGENTS, Fleet, request, wait_until
 
 
 @pytest.fixture
@@ -42,3 +43,22 @@ async def test_a_worker_refuses_to_start_and_says_why(
     assert why in log
     assert fix in log
     assert "Traceback" not in log
+
+
+async def test_a_worker_without_an_agents_file_needs_a_fleet_that_has_one(fleet: Fleet) -> None:
+    (lost,) = await fleet.start(1, RUNLANE_CONFIG="")
+    await wait_until(lambda: lost.exit_code is not None, "the worker has ended", seconds=30)
+    assert lost.exit_code == 2
+    assert "the fleet has no config yet" in lost.log.read_text()
+    assert "runlane config push --offline" in lost.log.read_text()
+
+    async with Operator(fleet.redis_url) as operator:
+        await operator.reload({"agents": AGENTS[:1]}, offline=True)
+    fleet.workers.remove(lost)
+    await fleet.start(2, RUNLANE_CONFIG="")
+    assert await fleet.client.run(request("echo hi")) == "hi"
+
+    (other,) = await fleet.start(1)
+    await fleet.ready()
+    log = other.log.read_text()
+    assert "agents.yaml differs from the fleet's config version 1, which is used" in log
