@@ -62,8 +62,8 @@ def worker(
 ) -> None:
     """Become a worker: this process turns into `celery -A workers.app worker`.
 
-    Everything that is no option of this command is passed to Celery. The first worker of a fleet publishes what --config
-    names; later ones take the fleet's config from Redis (see runlane config).
+    Everything that is no option of this command is passed to Celery. The first worker of a fleet publishes what
+    --config names; later ones take the fleet's config from Redis (see runlane config).
 
     Example:  runlane worker --config agents.yaml --name w1 --concurrency 100 --time-limit 600
     """
