@@ -18,10 +18,11 @@ from producer.subscriptions import Signal
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame, decode_frame
 from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunRequest, RunResult
+from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory, SessionList, SessionStory
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
 from runtime_core.events.projection import chunk_from_frame, projects
-from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, scoped_run_id, split_run_id
+from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, check_session_id, scoped_run_id, split_run_id
 from runtime_core.store import keys
 from runtime_core.store.dead_letters import DeadLetterEntry
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
@@ -204,6 +205,33 @@ class AsyncClient:
         run, letters = self._scoped(run_id), await self._store.dead_letters()
         again = await self._store.call(lambda: letters.redrive(run))
         return RunHandle(self, split_run_id(again.run)[1], created=again.created)
+
+    async def runs(self, which: RunFilter = ALL_RUNS, *, limit: int = 50) -> RunList:
+        """The tenant's runs that pass ``which``, unfinished and finished ones, newest first.
+
+        Each partition remembers the ends of its last 1,000 runs or so, for 24 hours; of unfinished runs 5,000 are
+        looked at (all, for one session).
+        """
+        lister = await self._store.run_lister()
+        return await self._store.call(lambda: lister.list(self.tenant, which, limit=limit), patience=READ_PATIENCE_S)
+
+    async def story(self, run_id: str, *, frames: int = 50) -> RunStory:
+        """All that the store keeps of one run, with the newest ``frames`` of its log. Raises RunNotFound."""
+        return await self._store.read_story(self._scoped(run_id), frames)
+
+    async def sessions(self, *, limit: int = 50) -> SessionList:
+        """The tenant's sessions: those with unfinished runs first, then by their last run, newest first.
+
+        Looks at 100,000 keys of the store at the most; says if there are more.
+        """
+        lister = await self._store.session_lister()
+        return await self._store.call(lambda: lister.list(self.tenant, limit=limit), patience=READ_PATIENCE_S)
+
+    async def session(self, session_id: str) -> SessionStory:
+        """One session and what it keeps. Raises InvalidInputError if the store knows nothing of it."""
+        check_session_id(session_id)
+        lister = await self._store.session_lister()
+        return await self._store.call(lambda: lister.show(self.tenant, session_id), patience=READ_PATIENCE_S)
 
     async def events(self, run_id: str = "*") -> AsyncGenerator[Frame, None]:
         """The raw bus: every event of one run from start to end, or of all runs of the tenant (``"*"``) for ever.

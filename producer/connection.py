@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from producer.relay import Relay
 from producer.subscriptions import Subscriptions
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord
+from runtime_core.contracts.run_story import RunStory
 from runtime_core.errors import RunlaneError, StoreUnavailable
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
@@ -22,7 +24,10 @@ from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.log import RunLog
 from runtime_core.store.meta import check_eviction_policy, open_store
+from runtime_core.store.run_list import RunLister
+from runtime_core.store.run_stories import read_story
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, RunStore
+from runtime_core.store.session_list import SessionLister
 
 #: Seconds that a read outlasts an outage of Redis; a restart with a large append-only file takes about that long.
 READ_PATIENCE_S = 30.0
@@ -96,6 +101,22 @@ class StoreConnection:
     async def leases(self) -> LeaseStore:
         await self._open()
         return LeaseStore(self._redis)
+
+    async def run_lister(self) -> RunLister:
+        runs, _ = await self._open()
+        return RunLister(self._redis, runs.partitions)
+
+    async def session_lister(self) -> SessionLister:
+        runs, _ = await self._open()
+        return SessionLister(self._redis, runs.partitions)
+
+    async def read_story(self, run: ScopedRunId, frames: int) -> RunStory:
+        await self._open()
+        return await self.call(lambda: read_story(self._redis, run, frames=frames), patience=READ_PATIENCE_S)
+
+    async def read(self, reader: Callable[[Redis], Awaitable[T]]) -> T:
+        """Read a store that may be none of ours, or spoilt: nothing is checked first, and nothing written."""
+        return await self.call(lambda: reader(self._redis))
 
     def check_usable(self) -> None:
         """Raise RunlaneError if the client was closed, or is used from another event loop than its first."""

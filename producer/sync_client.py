@@ -16,6 +16,7 @@ from producer.requests import RequestFields
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord, RunRequest, RunResult
+from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory, SessionList, SessionStory
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import DEFAULT_TENANT
@@ -138,6 +139,18 @@ class Client:
 
     def redrive(self, run_id: str) -> SyncRunHandle:
         return SyncRunHandle(self, self._thread.wait(self._client.redrive(run_id)))
+
+    def runs(self, which: RunFilter = ALL_RUNS, *, limit: int = 50) -> RunList:
+        return self._wait(self._client.runs(which, limit=limit))
+
+    def story(self, run_id: str, *, frames: int = 50) -> RunStory:
+        return self._wait(self._client.story(run_id, frames=frames))
+
+    def sessions(self, *, limit: int = 50) -> SessionList:
+        return self._wait(self._client.sessions(limit=limit))
+
+    def session(self, session_id: str) -> SessionStory:
+        return self._wait(self._client.session(session_id))
 
     def events(self, run_id: str = "*") -> Generator[Frame, None, None]:
         return self._thread.iterate(self._client.events(run_id))

@@ -22,6 +22,9 @@ class RunFilter:
     since_ms: int | None = None
 
 
+ALL_RUNS = RunFilter()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRow:
     """One run in a list."""

@@ -77,7 +77,7 @@ class RunStore:
             if limit < 1:
                 raise ConfigError(f"{name} is {limit}", hint=f"{name} is a number of unfinished runs, 1 or more")
         self._redis = redis
-        self._partitions = partitions
+        self.partitions = partitions
         self._limits = session_limit, partition_limit
 
     async def submit(self, request: RunRequest, *, tenant: str = DEFAULT_TENANT) -> Submitted:
@@ -150,7 +150,7 @@ class RunStore:
         await run_script(
             self._redis,
             "refuse",
-            partition_of(session, self._partitions),
+            partition_of(session, self.partitions),
             run,
             session,
             to_json(ids.as_dict()),
@@ -178,7 +178,7 @@ class RunStore:
             ) from error
         run = scoped_run_id(tenant, request.run_id)
         session = session_key(tenant, request.session_id)
-        partition = partition_of(session, self._partitions)
+        partition = partition_of(session, self.partitions)
         ids = RunIds(
             run_id=request.run_id,
             session_id=request.session_id,
@@ -198,7 +198,7 @@ class RunStore:
                 to_json(ids.as_dict()),
                 request.agent_id,
                 to_json({"input_length": len(request.input_text)}),
-                self._partitions,
+                self.partitions,
                 keys.PROTOCOL_VERSION,
                 *self._limits,
                 request.queue_deadline_ms or 0,
