@@ -6,9 +6,7 @@ Needs the extra ``fleet`` (Celery, whose control protocol it speaks); no worker'
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import socket
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +17,7 @@ from producer.control import ControlChannel
 from producer.reports import Answer, FleetReport, ReloadReport
 from producer.subscriptions import Signal
 from runtime_core.contracts.commands import FleetCommand
-from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion
+from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion, this_author
 from runtime_core.contracts.fleet_event import FleetEvent
 from runtime_core.errors import AgentNotFoundError, ConfigError, ConfigLoadError, InvalidInputError, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, check_name, check_session_id
@@ -204,9 +202,8 @@ class Fleet:
             )
         if not offline and digest != known:
             await self._try_out(digest, workers)
-        author = author or f"{getpass.getuser()}@{socket.gethostname()}"
         activated = await self._store.call(
-            lambda: configs.activate(digest, expected=expected, author=author, source=source)
+            lambda: configs.activate(digest, expected=expected, author=author or this_author(), source=source)
         )
         if activated.outcome is Activation.MOVED:
             raise ConfigError(

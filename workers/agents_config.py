@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
-import socket
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from runtime_core.clock import boot_seconds
 from runtime_core.config.loader import load_config_text, read_config_file
 from runtime_core.config.schema import AppConfig
-from runtime_core.contracts.config_version import ConfigText
+from runtime_core.contracts.config_version import ConfigText, this_author
 from runtime_core.errors import ConfigError, RunlaneError
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.store.configs import ConfigStore
@@ -41,8 +39,8 @@ async def first_config(store: ConfigStore, file: Path | None) -> tuple[AppConfig
                 hint="set RUNLANE_CONFIG=agents.yaml or pass --config; or `runlane config push --offline agents.yaml`",
             )
         parse(given, str(file))  # before anybody sees it
-        author = f"{getpass.getuser()}@{socket.gethostname()}"
-        activated = await store.activate(await store.propose(given), expected=0, author=author, source=str(file))
+        digest = await store.propose(given)
+        activated = await store.activate(digest, expected=0, author=this_author(), source=str(file))
         version = activated.version
     text = await store.text(version)
     if given is not None and given.digest != text.digest:
@@ -63,13 +61,15 @@ def parse(config: ConfigText, source: str) -> AppConfig:
 
 
 class AgentsConfig:
-    """1. ``reload`` swaps to a version; if it cannot be loaded, the one before stays and ``problem`` says why.
+    """``problem`` is the one that the worker started with, if any.
+
+    1. ``reload`` swaps to a version; if it cannot be loaded, the one before stays and ``problem`` says why.
 
     2. ``look`` makes up for broadcasts that did not arrive.
     3. ``provide`` loads the earlier version that a session is pinned to; where that cannot be had the current serves.
     """
 
-    def __init__(self, store: ConfigStore, runtime: Runtime) -> None:
+    def __init__(self, store: ConfigStore, runtime: Runtime, problem: RunlaneError | None = None) -> None:
         self._store = store
         self._runtime = runtime
         #: One version is loaded at a time.
@@ -78,8 +78,8 @@ class AgentsConfig:
         self._tried_at = 0.0
         self._reloads: int | None = None
         self._making_up: asyncio.Task[None] | None = None
-        #: Why the fleet's current version is not the one of this worker.
-        self.problem: RunlaneError | None = None
+        #: Why the fleet's current version is not the one of this worker, or what of it could not be loaded at start.
+        self.problem = problem
 
     async def reload(self, version: int) -> list[str]:
         """The ids of the agents that changed. Raises RunlaneError if the version cannot be loaded."""
@@ -142,7 +142,7 @@ class AgentsConfig:
 
     def look(self, fleet: FleetView) -> None:
         """What the registry says now, read with each heartbeat. Loop thread."""
-        if self._reloads is None:
+        if self._reloads is None or fleet.reloads < self._reloads:  # less: the store lost its last writes
             self._reloads = fleet.reloads
         behind = fleet.config_version not in (0, self._runtime.config_version)
         again = fleet.config_version != self._tried or boot_seconds() - self._tried_at >= _TRY_AGAIN

@@ -100,9 +100,10 @@ class WorkerProcess:
             session_cache_size=settings.session_cache_size,
             session_idle_seconds=settings.session_idle_s,
         )
-        for problem in await asyncio.to_thread(self.runtime.problems_of, config):
+        problems = await asyncio.to_thread(self.runtime.problems_of, config)
+        for problem in problems:
             logger.error("%s", problem)  # its agent's runs fail with it, the other agents work
-        self.agents_config = AgentsConfig(self.configs, self.runtime)
+        self.agents_config = AgentsConfig(self.configs, self.runtime, problems[0] if problems else None)
         self.sessions = SessionStore(self._redis, partitions)
         self._fleet_events = FleetEvents(self._redis, self.worker, lambda: self.config_version)
         self.runtime.event_bus.subscribe("*", self._fleet_events.mirror)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class FleetCommand(StrEnum):
-    #: version → changed_agents. Go over to a version of the agents config.
+    #: version (the least that the caller means) → version, changed_agents. Go over to the current agents config.
     RELOAD = "runlane_reload"
     #: digest. Whether a candidate could be loaded: parse it, import its plugins. Changes nothing.
     CHECK_CONFIG = "runlane_check_config"

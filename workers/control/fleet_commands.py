@@ -12,7 +12,7 @@ from celery.worker.control import control_command, inspect_command
 
 from runtime_core.contracts.commands import FleetCommand
 from runtime_core.contracts.run import ErrorDetails
-from runtime_core.errors import RunlaneError
+from runtime_core.errors import ConfigError, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, check_name, check_session_id, session_key, split_session_key
 from runtime_core.store.connection import RETRYABLE
 from workers.control.shutdown import begin_drain
@@ -49,10 +49,12 @@ async def _answer(process: WorkerProcess, work: Work, arguments: dict[str, Any])
 @control_command(name=FleetCommand.RELOAD, args=[("version", int)], signature="<version>", default_timeout=30.0)
 @_on_the_loop
 async def reload_config(process: WorkerProcess, version: int | None = None) -> Answer:
-    """Go over to a version of the agents config, by default the current one."""
-    target = await process.configs.current() if version is None else int(version)
-    changed = await process.agents_config.reload(target)
-    return {"ok": f"config version {target}", "version": target, "changed_agents": changed}
+    """Go over to the fleet's current agents config. The version is what the caller knows of."""
+    current = await process.configs.current()
+    if version is not None and int(version) > current:
+        raise ConfigError(f"there is no config version {version}", hint="see `runlane config list`")
+    changed = await process.agents_config.reload(current)
+    return {"ok": f"config version {current}", "version": current, "changed_agents": changed}
 
 
 @inspect_command(name=FleetCommand.CHECK_CONFIG, args=[("digest", str)], signature="<digest>", default_timeout=30.0)
