@@ -17,6 +17,8 @@ from runtime_core.ids import DEFAULT_TENANT, ScopedRunId
 
 #: The Celery task that takes a doorbell.
 EXECUTE_TASK: Final = "runlane.execute"
+#: The Celery task by which any Celery client submits a run.
+SUBMIT_TASK: Final = "runlane.submit"
 #: Stands where a delivery tag belongs.
 TAG_PLACEHOLDER: Final = "@TAG@"
 #: What a script looks for, by plain find: a client's text inside the message may hold the bare placeholder but never

@@ -24,7 +24,7 @@ app.conf.update(
     broker_settings(_settings.redis_url),
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # for ever: Celery's default ends the worker after 100
-    imports=("workers.tasks", "workers.control.commands"),
+    imports=("workers.tasks", "workers.control.commands", "workers.control.refused"),
     # JSON on the wire, never pickle. Results live in run records, tries in attempts: no backend, no retries.
     accept_content=["json"],
     task_serializer="json",

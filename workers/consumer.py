@@ -8,6 +8,10 @@ from typing import Any
 
 from celery.worker.consumer import Consumer as StockConsumer
 
+from runtime_core.doorbell import SUBMIT_TASK
+
+logger = logging.getLogger(__name__)
+
 #: Seconds between two tries to reach Redis again. Kombu waits 2, 4, 6, … 30 s: for so long after a long outage a
 #: worker would serve nothing, and its leases would lapse, since they are renewed only while the consumer works.
 RECONNECT_INTERVAL = 1
@@ -24,6 +28,8 @@ class Consumer(StockConsumer):
     a second at each reconnect, the second fails then, with a traceback in the log (Celery 5.7).
     """
 
+    event_dispatcher: Any
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options | {"without_mingle": True, "without_gossip": True})
 
@@ -33,3 +39,15 @@ class Consumer(StockConsumer):
             conn.ensure_connection, interval_start=RECONNECT_INTERVAL, interval_max=RECONNECT_INTERVAL
         )
         return super().ensure_connected(conn)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """As Celery's, but for its log of 30 lines, which holds whatever the client put into the message."""
+        headers: dict[str, Any] = message.headers
+        name, task_id = str(headers.get("task")), str(headers.get("id"))
+        logger.error(
+            "dropped the task %r (id %s, from %s) of the queue %r: no worker knows it; runs are submitted as %r",
+            *(name, task_id, headers.get("origin"), message.delivery_info.get("routing_key"), SUBMIT_TASK),
+        )
+        message.reject_log_error(logger, self.connection_errors)
+        if self.event_dispatcher:
+            self.event_dispatcher.send("task-failed", uuid=task_id, exception=f"NotRegistered({name!r})")

