@@ -141,16 +141,16 @@ class Client:
         return SyncRunHandle(self, self._thread.wait(self._client.redrive(run_id)))
 
     def runs(self, which: RunFilter = ALL_RUNS, *, limit: int = 50) -> RunList:
-        return self._wait(self._client.runs(which, limit=limit))
+        return self._thread.wait(self._client.runs(which, limit=limit))
 
     def story(self, run_id: str, *, frames: int = 50) -> RunStory:
-        return self._wait(self._client.story(run_id, frames=frames))
+        return self._thread.wait(self._client.story(run_id, frames=frames))
 
     def sessions(self, *, limit: int = 50) -> SessionList:
-        return self._wait(self._client.sessions(limit=limit))
+        return self._thread.wait(self._client.sessions(limit=limit))
 
     def session(self, session_id: str) -> SessionStory:
-        return self._wait(self._client.session(session_id))
+        return self._thread.wait(self._client.session(session_id))
 
     def events(self, run_id: str = "*") -> Generator[Frame, None, None]:
         return self._thread.iterate(self._client.events(run_id))

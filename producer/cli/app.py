@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from producer.cli import agents, config, control, dead, fleet, flower, runs
+from producer.cli import agents, config, control, dead, doctor, fleet, flower, run_list, runs, sessions, show, status
 
 app = typer.Typer(
     name="runlane",
     help="Run agents on a fleet: submit runs, follow them, come back to them.\n\n"
-    "Exit codes: 0 ok, 1 usage, 2 invalid config or input, 3 run not completed, 75 queue full: try later, "
-    "124 --timeout passed, 130 Ctrl-C.\n\n"
+    "Exit codes: 0 ok, 1 usage, 2 invalid config or input, 3 run not completed or fleet unwell, "
+    "75 queue full: try later, 124 --timeout passed, 130 Ctrl-C.\n\n"
     "Piped output is JSON lines; a terminal gets text.",
     no_args_is_help=True,
     add_completion=False,
@@ -24,6 +24,11 @@ app.command("submit", rich_help_panel="Runs")(runs.submit)
 app.command("stream", rich_help_panel="Runs")(runs.stream)
 app.command("result", rich_help_panel="Runs")(runs.result)
 app.command("cancel", rich_help_panel="Runs")(runs.cancel)
+app.command("status", rich_help_panel="See what is going on")(status.status)
+app.command("runs", rich_help_panel="See what is going on")(run_list.runs)
+app.command("show", rich_help_panel="See what is going on")(show.show)
+app.command("sessions", rich_help_panel="See what is going on")(sessions.sessions)
+app.command("doctor", rich_help_panel="See what is going on")(doctor.doctor)
 app.command(
     "worker",
     rich_help_panel="Operate",

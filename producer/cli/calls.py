@@ -13,6 +13,7 @@ from producer.cli.exits import CommandFailed, ExitCode
 if TYPE_CHECKING:
     from producer.client import AsyncClient
     from producer.fleet import Fleet
+    from producer.monitor import Monitor
 
 
 def open_client(redis_url: str, tenant: str) -> AsyncClient:
@@ -35,6 +36,15 @@ def open_fleet(redis_url: str) -> Fleet:
     from runtime_core.config.settings import Settings
 
     return Fleet(Settings(redis_url=redis_url).redis_url)
+
+
+def open_monitor(redis_url: str) -> Monitor:
+    """What Redis alone shows of the fleet. Raises ConfigError for a bad variable."""
+    from producer.monitor import Monitor
+    from runtime_core.config.settings import Settings
+
+    settings = Settings(redis_url=redis_url)
+    return Monitor(settings.redis_url, session_limit=settings.session_queue_limit)
 
 
 def complete(command: Coroutine[Any, Any, None], way_back: Callable[[], str] = str) -> None:

@@ -13,6 +13,9 @@ RedisUrl = Annotated[
 ]
 Tenant = Annotated[str, typer.Option("--tenant", envvar="RUNLANE_TENANT", help="Whose runs these are.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on a terminal too.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")]
+Every = Annotated[float, typer.Option("--every", min=0.1, max=3600, help="Seconds between two looks of --watch.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as submit printed it.")]
 Agent = Annotated[str, typer.Option("--agent", "-a", help="Id of the agent in the agents file.")]
 Session = Annotated[
@@ -41,5 +44,7 @@ Concurrency = Annotated[
     typer.Option("--concurrency", min=1, envvar="RUNLANE_CONCURRENCY", help="Runs that execute at once per worker."),
 ]
 
+DEFAULT_EVERY = 2.0
+DEFAULT_LIMIT = 50
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_TENANT = "default"

@@ -34,7 +34,7 @@ class Output:
         if self.as_json:
             self._line(value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value))
         else:
-            self._console.print(_plain(text))
+            self._console.print(plain(text))
 
     def table(
         self,
@@ -49,11 +49,11 @@ class Output:
             for record in records:
                 self._line(json.dumps(record))
         elif not rows:
-            self._console.print(_plain(empty, "dim"))
+            self._console.print(plain(empty, "dim"))
         else:
             table = Table(*headings)
             for row in rows:
-                table.add_row(*map(_plain, row))
+                table.add_row(*map(plain, row))
             self._console.print(table, soft_wrap=False)
 
     def result(self, result: RunResult) -> None:
@@ -69,7 +69,7 @@ class Output:
                 text = str(payload.get("text", ""))
                 self._said = self._said + text if self._in_line else text
                 self._in_line = True
-                self._console.print(_plain(text), end="")
+                self._console.print(plain(text), end="")
             case RunStreamChunkKind.LLM_FINISHED:
                 self._end_line()  # its text was shown as it came
             case RunStreamChunkKind.RUN_FINISHED if chunk.result is not None:
@@ -78,17 +78,17 @@ class Output:
                     self._note(shown(output), "")
                 self._note(ending(chunk.result), "bold")
             case RunStreamChunkKind.TOOL_STARTED:
-                self._note(f"{payload.get('tool_id')} {_short(payload.get('params'))}", "cyan")
+                self._note(f"{payload.get('tool_id')} {short(payload.get('params'))}", "cyan")
             case RunStreamChunkKind.TOOL_FINISHED:
                 failed = "error" in payload
                 outcome = payload["error"] if failed else payload.get("result", payload.get("data"))
-                self._note(f"{payload.get('tool_id')} → {_short(outcome)}", "red" if failed else "cyan")
+                self._note(f"{payload.get('tool_id')} → {short(outcome)}", "red" if failed else "cyan")
             case _:
-                self._note(f"{chunk.kind} {_short(payload)}", "dim")
+                self._note(f"{chunk.kind} {short(payload)}", "dim")
 
     def _note(self, text: str, style: str) -> None:
         self._end_line()
-        self._console.print(_plain(text, style))
+        self._console.print(plain(text, style))
 
     def _end_line(self) -> None:
         if self._in_line:
@@ -100,7 +100,7 @@ class Output:
         sys.stdout.flush()
 
 
-def _plain(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Text for a terminal, which must not obey what a model or a file says: control characters are shown, not sent."""
     return Text(text.translate(_CONTROLS), style=style)
 
@@ -120,7 +120,7 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
-def _short(value: Any, limit: int = 160) -> str:
+def short(value: Any, limit: int = 160) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
