@@ -62,11 +62,10 @@ class AgentVersions:
             )
 
     def swap(self, config: AppConfig, version: int, *, keep: bool) -> tuple[list[str], list[str]]:
-        """Make ``config`` the current one; ``keep`` the old one for pinned sessions. Raises as ``check`` does.
+        """Make ``config``, which was checked, the current one; ``keep`` the old one for pinned sessions.
 
         Returns the ids of the agents that differ (changed, added or removed), and of those that are gone, sorted.
         """
-        self.check(config)
         before, after = self.config.agents_by_id, config.agents_by_id
         if keep:
             self.add(self.config, self.current)

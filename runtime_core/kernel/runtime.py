@@ -186,7 +186,7 @@ class Runtime:
     async def swap(self, config: AppConfig, version: int) -> list[str]:
         """Make ``config`` the current one; the ids of the agents that changed, came or went, sorted.
 
-        On a worker sessions that are pinned to the version before keep it. Raises ConfigError as ``reload`` does.
+        ``problems_of`` has found none. On a worker sessions that are pinned to the version before keep it.
         """
         old_version = self.config_version
         changed, gone = self._versions.swap(config, version, keep=self._shared_sessions_only)

@@ -40,9 +40,9 @@ async def admitted(store: Store, lease: Lease, run: str, version: int, nonce: st
     return decision
 
 
-async def ran(store: Store, lease: Lease, run: str, version: int) -> int:
-    """Submit, execute and finish a run of session s on a worker that has ``version``; the version that it got."""
-    await store.submit(run, "s")
+async def ran(store: Store, lease: Lease, run: str, version: int, session: str = "s") -> int:
+    """Submit, execute and finish a run on a worker that has ``version``; the version that it got."""
+    await store.submit(run, session)
     admission = await admitted(store, lease, run, version)
     await store.finish(admission, 2)
     return admission.config_version
@@ -102,9 +102,12 @@ async def test_old_versions_expire_unless_a_session_is_pinned_to_them(store: Sto
 
     assert await store.redis.ttl(keys.config(2)) > 29 * 24 * 3600, "a session that is pinned to it has just run"
     assert await store.redis.ttl(keys.config(1)) <= 100
+    assert await ran(store, lease, "r3", 53, session="new") == 53
+    assert await store.redis.ttl(keys.config(53)) == -1
     await store.redis.delete(keys.config(1))
     await push(configs, "text 54", expected=53)
     assert [found.version for found in await configs.list()][-1] == 2
+    assert await store.redis.zscore(keys.CONFIGS, "1") is None
 
 
 async def test_a_session_keeps_the_version_of_its_first_run(store: Store) -> None:
