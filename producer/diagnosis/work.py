@@ -18,7 +18,10 @@ _DAY_MS = 24 * 3600 * 1000
 
 def check_partitions(reading: Reading) -> Iterator[Finding]:
     status = reading.status
-    members = any(worker.member for worker in status.workers)
+    # Who started just now has not taken its share yet. Its clock is its own; one that says nothing is no beginner.
+    settled = any(
+        worker.member and status.now_ms - (worker.started_ms or 0) > _TAKEN_WITHIN_MS for worker in status.workers
+    )
     broken = [view for view in status.partitions if view.broken]
     for view in broken:
         yield error(
@@ -29,8 +32,8 @@ def check_partitions(reading: Reading) -> Iterator[Finding]:
             else "another program wrote that key; scripts of its runs fail",
             fix="look at it with redis-cli type <key>, then delete it",
         )
-    if not members:
-        return  # why nobody owns them was said already
+    if not settled:
+        return  # that nobody is there to own them was said already
     lapsed = [
         partition_name(view.partition)
         for view in status.partitions

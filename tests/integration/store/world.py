@@ -13,16 +13,23 @@ from typing import Any
 import redis
 from redis.asyncio import Redis
 
+from runtime_core.contracts.checkup import Troubles
 from runtime_core.contracts.config_version import ConfigText
 from runtime_core.contracts.run import ErrorDetails, RunRequest
+from runtime_core.contracts.run_story import ALL_RUNS
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission
+from runtime_core.store.checkup import read_server, read_troubles
 from runtime_core.store.configs import Activated, ConfigStore
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.leases import renew
 from runtime_core.store.meta import check_eviction_policy, open_store
+from runtime_core.store.overview import read_status
+from runtime_core.store.run_list import RunLister
+from runtime_core.store.run_stories import read_story
+from runtime_core.store.session_list import SessionLister
 from runtime_core.store.sessions import artifact_entry, message_entry, state_entries
 from tests.integration.store.conftest import PARTITION, Store, frame
 
@@ -146,6 +153,11 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     "redrive": lambda world: world.dead.redrive(ScopedRunId("dead")),
 }
 
+
+async def _troubles(world: World) -> Troubles:
+    return await read_troubles(world.redis, await read_status(world.redis), session_limit=1)
+
+
 #: Verbs that only read.
 READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "locate": lambda world: world.runs.locate(world.running.run),
@@ -163,5 +175,12 @@ READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "list configs": lambda world: world.configs.list(),
     "reloaded agents": lambda world: world.configs.reloaded_agents(0),
     "living workers": lambda world: world.leases.living(),
+    "read the status": lambda world: read_status(world.redis),
+    "list runs": lambda world: RunLister(world.redis, 1).list("default", ALL_RUNS, limit=50),
+    "read a story": lambda world: read_story(world.redis, world.running.run, frames=50),
+    "list sessions": lambda world: SessionLister(world.redis, 1).list("default", limit=50),
+    "show a session": lambda world: SessionLister(world.redis, 1).show("default", "running"),
+    "look at the server": lambda world: read_server(world.redis),
+    "look for troubles": _troubles,
     "check the eviction policy": lambda world: check_eviction_policy(world.redis),
 }
