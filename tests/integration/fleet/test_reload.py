@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -13,14 +14,19 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from producer.fleet import Fleet as Operator
+from runtime_core.contracts.config_version import ConfigText
 from runtime_core.contracts.fleet_event import FleetEvent
 from runtime_core.contracts.run import RunResult
 from runtime_core.errors import AgentNotFoundError, ConfigError, InvalidInputError
+from runtime_core.ids import session_key
 from runtime_core.store import keys
+from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import connect
-from tests.integration.fleet.conftest import AGENTS, Fleet, request, wait_until
+from runtime_core.store.sessions import SessionStore
+from tests.integration.fleet.conftest import AGENTS, PARTITIONS, Fleet, request, wait_until
 
 _ASSISTANT = AGENTS[1]
 
@@ -43,6 +49,11 @@ async def outputs(results: list[RunResult]) -> Counter[Any]:
 async def ask(fleet: Fleet, *sessions: str, text: str = "tag") -> Counter[Any]:
     handles = [await fleet.client.submit(request(text, session=session)) for session in sessions]
     return await outputs([await handle.result(timeout=30) for handle in handles])
+
+
+async def has_version(fleet: Fleet, version: str) -> bool:
+    """Whether all workers have it."""
+    return set((await versions(fleet)).values()) == {version}
 
 
 async def versions(fleet: Fleet) -> dict[str, str]:
@@ -84,11 +95,7 @@ async def test_a_fleet_that_works_goes_over_to_a_new_config_without_failing_a_ru
     assert "heartbeat has stopped" in report.fleet.answers[stopped].text
     assert len(report.fleet.answers) == 4
     os.kill(workers[0].pid, signal.SIGCONT)
-
-    async def converged() -> bool:
-        return set((await versions(fleet)).values()) == {"4"}
-
-    await wait_until(converged, "the worker that was stopped has the version, too")
+    await wait_until(lambda: has_version(fleet, "4"), "the worker that was stopped has the version, too")
 
     with pytest.raises(ConfigError, match=r"nothing was changed.*no module 'no'") as refused:
         await operator.reload(config("fourth", _ASSISTANT | {"memory": {"impl": "no.such.Memory"}}))
@@ -99,7 +106,7 @@ async def test_a_fleet_that_works_goes_over_to_a_new_config_without_failing_a_ru
 
 async def test_who_gets_the_new_version(fleet: Fleet, operator: Operator) -> None:
     """One worker, so that all of it can be asked for in turn."""
-    (worker,) = await fleet.start(1)
+    await fleet.start(1)
     await fleet.ready()
     events: list[FleetEvent] = []
     listening = asyncio.create_task(_listen(operator, events))
@@ -171,15 +178,55 @@ async def test_who_gets_the_new_version(fleet: Fleet, operator: Operator) -> Non
 
     with pytest.raises(InvalidInputError, match="no live worker is called 'w7'"):
         await operator.drain("w7")
+
+
+async def test_what_nobody_told_the_worker(fleet: Fleet, operator: Operator, redis: Redis) -> None:
+    """Broadcasts that were lost, sessions that another worker had, plugins that take long to import."""
+    configs, sessions = ConfigStore(redis), SessionStore(redis, PARTITIONS)
+    (worker,) = await fleet.start(1)
+    await fleet.ready()
+    await operator.reload(config("two"))
+    assert await ask(fleet, "pinned", "unpinned", "reloaded") == {"two": 3}
+
+    await configs.activate(
+        await configs.propose(ConfigText(text=json.dumps(config("three")))), expected=2, author="me", source="by hand"
+    )
+    await wait_until(lambda: has_version(fleet, "3"), "the worker has the version of which nobody told it")
+    assert await ask(fleet, "new") == {"three": 1}
+    assert await ask(fleet, "pinned") == {"two": 1}
+    await sessions.unpin(session_key("default", "unpinned"))
+    assert await ask(fleet, "unpinned") == {"three": 1}, "although the worker still holds plugins of the version before"
+    await configs.reload_agent("journal")
+
+    async def dropped() -> bool:
+        return await operator.get_session_count() == 0
+
+    await wait_until(dropped, "the worker has dropped the plugins of an agent whose reload nobody told it")
+    assert await ask(fleet, "reloaded") == {"three": 1}
+
+    await operator.reload(config("four"))
+    slow = {"impl": "tests.integration.fleet.slow_import.SlowJournal", "config": {"tag": "five"}}
+    loading = asyncio.create_task(operator.reload({"agents": [AGENTS[0] | {"pattern": slow}]}))
+    async with Operator(fleet.redis_url) as other:
+        (answer,) = (await other.status()).answers.values()
+    assert answer.values["config_version"] == 4
+    assert not any(line["what"] == "imported" for line in fleet.journal()), "a worker answers while it imports"
+    assert (await loading).ok
+    assert await ask(fleet, "newest") == {"five": 1}
+
+    await fleet.start(1)
+    await fleet.ready()
     drained = await operator.drain("w0")
     assert drained.ok
     await operator.gone(drained.answers.keys())
     await wait_until(lambda: worker.exit_code == 0, "the drained worker has ended")
+    assert await ask(fleet, "reloaded", "newest") == {"three": 1, "five": 1}, "each keeps its version on another worker"
+
+    await operator.drain("w1")
+    await wait_until(lambda: fleet.workers[1].exit_code == 0, "the other worker has ended, too")
     with pytest.raises(ConfigError, match="no worker is there to try it out"):
         await operator.reload(config("late"))
     assert (await operator.reload(config("late"), offline=True)).version == 6
-    await fleet.start(1)
-    assert await ask(fleet, "later") == {"late": 1}
 
 
 async def _listen(operator: Operator, events: list[FleetEvent]) -> None:
