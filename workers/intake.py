@@ -167,6 +167,7 @@ class Intake:
                 config_version=self._host.config_version,
                 session_idle_s=self._host.session_idle_s,
             )
+            attempt.admitted = boot_seconds()
             if isinstance(answer, Admission):
                 answer = replace(answer, config_version=await self._host.provide_config(answer.config_version))
             attempt.answer = answer

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from runtime_core.clock import boot_seconds
 from runtime_core.store.timing import LEASE_TTL_MS, RENEW_INTERVAL
+from workers.monitoring.metrics import LOOP_LAG
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class Liveness:
         self._restarted = 0.0
         self._watched_beat = 0.0
         self._watched = 0
+        #: Since when one part or another has not worked; None if all do.
+        self._troubled_since: float | None = None
         #: A worker that drains consumes no more; it needs its loop alone.
         self.draining = False
 
@@ -80,7 +83,7 @@ class Liveness:
     def problem(self) -> str | None:
         """Which part does not work; None if all do. Any thread."""
         now = boot_seconds()
-        if now - self._loop_beat >= _HUNG_AFTER:
+        if self.loop_hangs:
             return "the event loop does not turn: code of an agent blocks it"
         if self.draining:
             return None
@@ -89,6 +92,16 @@ class Liveness:
         if self._consumer.silent_for() >= _SILENT_AFTER:
             return "the consumer does not poll its queues"
         return None
+
+    @property
+    def loop_hangs(self) -> bool:
+        """Any thread."""
+        return boot_seconds() - self._loop_beat >= _HUNG_AFTER
+
+    def problem_lasts(self) -> float:
+        """Seconds for which one part or another has not worked. Any thread."""
+        since = self._troubled_since
+        return 0.0 if since is None else boot_seconds() - since
 
     def watch_loop(self) -> None:
         """See the class. Renewal thread."""
@@ -108,7 +121,13 @@ class Liveness:
                 self._hub_answered = False
                 self._call_on_hub(self._note_hub)
             self._restart_if_silent()
+            if self.problem() is None:
+                self._troubled_since = None
+            elif self._troubled_since is None:
+                self._troubled_since = self._loop_beat
+            slept = boot_seconds()
             await asyncio.sleep(_BEAT)
+            LOOP_LAG.observe(max(0.0, boot_seconds() - slept - _BEAT))
 
     def _restart_if_silent(self) -> None:
         now, silent = self._loop_beat, self._consumer.silent_for()

@@ -35,6 +35,7 @@ from workers.execution.attempts import AttemptTable, StopCause
 from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
 from workers.liveness import Liveness, exit_hung
+from workers.monitoring.endpoints import Monitored, Monitoring
 from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
 from workers.partitions.rebalancer import Rebalancer
@@ -67,6 +68,7 @@ class WorkerProcess:
         self.table = AttemptTable()
         self._redis = connect(settings.redis_url)
         self.attempts = AttemptStore(self._redis)
+        self._monitoring = Monitoring(settings, worker=self.worker, release=_RELEASE)
         self.intake = Intake(self, pool)
         self.session_idle_s = settings.session_idle_s
         self.configs = ConfigStore(self._redis)
@@ -83,6 +85,7 @@ class WorkerProcess:
         While Redis does not answer it waits, as Celery does.
         """
         settings = self._settings
+        self._monitoring.start()
         partitions = await self._until_redis_answers(self._open_store)
         config, version = await self._until_redis_answers(lambda: first_config(self.configs, settings.config))
         self.runs = RunStore(
@@ -144,6 +147,17 @@ class WorkerProcess:
 
         for work in (self.keeper.run(look), liveness.beat(), listening):
             self._background(work)
+        self._monitoring.watch(
+            Monitored(
+                partitions=partitions,
+                slots=lambda: self.pool.limit,
+                keeper=self.keeper,
+                liveness=liveness,
+                table=self.table,
+                cache=self.runtime.plugin_cache,
+                config_version=lambda: self.config_version,
+            )
+        )
         self.opened = True
 
     @property
@@ -184,6 +198,7 @@ class WorkerProcess:
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_GRACE)
         await asyncio.to_thread(self._renewal.stop)
+        await asyncio.to_thread(self._monitoring.stop)
         await self.runtime.close()
         await self._sessions.close()
         await self._redis.aclose()
@@ -219,6 +234,7 @@ class WorkerProcess:
             "executing": len(self.table),
             "partitions": len(self.keeper.held),
             "sessions": self.runtime.get_session_count(),
+            **self._monitoring.ports(),
         }
 
     def _info(self) -> Mapping[str, str]:

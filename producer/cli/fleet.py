@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from producer.cli.exits import CommandFailed, ExitCode
-from producer.cli.options import DEFAULT_URL, Concurrency, Config, RedisUrl
+from producer.cli.options import DEFAULT_URL, Concurrency, Config, HealthPort, HttpHost, MetricsPort, RedisUrl
 
 
 def demo(
@@ -58,6 +58,9 @@ def worker(
     concurrency: Concurrency = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the worker, unique in the fleet.")] = None,
     log_level: Annotated[str, typer.Option("--loglevel", "-l", help="debug, info, warning or error.")] = "info",
+    metrics_port: MetricsPort = None,
+    health_port: HealthPort = None,
+    http_host: HttpHost = None,
     redis_url: RedisUrl = DEFAULT_URL,
 ) -> None:
     """Become a worker: this process turns into `celery -A workers.app worker`.
@@ -69,7 +72,17 @@ def worker(
     """
     from producer.cli.processes import worker_command, worker_environment
 
-    environment = worker_environment(redis_url=redis_url, config=config, concurrency=concurrency)
+    http = {
+        "RUNLANE_METRICS_PORT": metrics_port,
+        "RUNLANE_HEALTH_PORT": health_port,
+        "RUNLANE_HTTP_HOST": http_host,
+    }
+    environment = worker_environment(
+        redis_url=redis_url,
+        config=config,
+        concurrency=concurrency,
+        extra={name: str(value) for name, value in http.items() if value is not None},
+    )
     command = worker_command(name=name, log_level=log_level, extra=context.args)
     sys.stdout.flush()
     os.execve(command[0], command, environment)

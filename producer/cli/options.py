@@ -43,6 +43,34 @@ Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", min=1, envvar="RUNLANE_CONCURRENCY", help="Runs that execute at once per worker."),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=0,
+        max=65535,
+        envvar="RUNLANE_METRICS_PORT",
+        help="Serve Prometheus metrics at /metrics there; 0 takes a free port. [nowhere]",
+    ),
+]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        "--health-port",
+        min=0,
+        max=65535,
+        envvar="RUNLANE_HEALTH_PORT",
+        help="Answer the probes /live and /ready there; may be the port of the metrics. [nowhere]",
+    ),
+]
+HttpHost = Annotated[
+    str | None,
+    typer.Option(
+        "--http-host",
+        envvar="RUNLANE_HTTP_HOST",
+        help="Address of this machine that both listen on, 0.0.0.0 for all. [127.0.0.1]",
+    ),
+]
 
 DEFAULT_EVERY = 2.0
 DEFAULT_LIMIT = 50

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     #: Seconds after which a run is ended.
     hard_time_limit_s: PositiveFloat | None = None
     log_level: Annotated[Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG"], BeforeValidator(_upper)] = "INFO"
+    #: Where a worker serves Prometheus metrics; 0 takes a free port, None serves none. Each worker of a host needs
+    #: a port of its own.
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    #: Where a worker answers the probes /live and /ready; may be the same as metrics_port.
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    #: Address of this machine on which both listen; 0.0.0.0 or :: for all. They ask for no password.
+    http_host: str = "127.0.0.1"
     #: Sessions whose plugins one worker keeps warm.
     session_cache_size: PositiveInt = 1000
     #: Seconds without a run after which a session's plugins are closed.

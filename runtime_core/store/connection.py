@@ -146,10 +146,14 @@ def connect(url: str) -> redis.asyncio.Redis:
 
 
 def connect_sync(url: str, *, timeout: float = _SOCKET_TIMEOUT) -> redis.Redis:
-    """A blocking client, for threads. It does not retry by itself: its callers know how much time they have."""
+    """A blocking client, for threads; ``timeout`` in seconds, for connecting too. It does not retry by itself: its
+    callers know how much time they have.
+    """
     try:
         return redis.Redis.from_url(
-            url, retry=Retry(ExponentialWithJitterBackoff(base=0.05), 0), **_options(url) | {"socket_timeout": timeout}
+            url,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05), 0),
+            **_options(url) | {"socket_timeout": timeout, "socket_connect_timeout": min(timeout, _CONNECT_TIMEOUT)},
         )
     except ValueError as error:
         raise _bad_url(url, error) from error

@@ -17,7 +17,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | cancels | SET | running runs that are to be cancelled | cancel, cleared by finish | bounded by live |
 | cascades | SET | cancelled runs whose children are still to be cancelled | cancel, cleared by cascaded | bounded by cancels in flight |
 | deadlines | ZSET | queued run → ms by which it must start | submit, cleared by admit finish sweep | bounded by pending |
-| stats | HASH | counters: submitted, finished, pending; run_ms: average duration | submit finish | for ever, four fields |
+| stats | HASH | counters: submitted, finished, pending, dead_letters; run_ms: average duration | submit finish | for ever, five fields |
 | dead | STREAM | dead letters, newest 10,000 of 30 days | finish | bounded |
 | recent | STREAM | runs that ended: run, session, agent, status, finished_ms; the newest 1,000 or so | finish refuse | bounded |
 | session:<sid>:meta | HASH | config_version, last_run_ms | admit finish | 30 days after the last run |

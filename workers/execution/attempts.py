@@ -10,6 +10,7 @@ import asyncio
 from enum import StrEnum
 from typing import Any
 
+from runtime_core.clock import boot_seconds
 from runtime_core.contracts.run import RunResult
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.attempts import Admission, Refusal
@@ -43,6 +44,8 @@ class Attempt:
         #: The agent's own code, once it executes.
         self.work: asyncio.Task[RunResult] | None = None
         self.stopping = asyncio.Event()
+        #: Boot seconds of the answer of its admit; until then, of its doorbell.
+        self.admitted = boot_seconds()
 
     def __repr__(self) -> str:
         state = "admitting" if self.answer is None else self.cause or ("executing" if self.work else "admitted")

@@ -19,6 +19,7 @@ from runtime_core.events.bus import RuntimeEvent
 from runtime_core.events.projection import projects
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from runtime_core.store.connection import RETRYABLE
+from workers.monitoring.metrics import EVENTS, PUBLISH_BATCH, PUBLISH_FAILURES, WRITE_RETRIES
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _BUFFER_FRAMES = 1000
 #: Frames in one script, which blocks Redis for about 5 µs each.
 _BATCH_FRAMES = 250
+#: Every attempt's first: it says nothing of the agent's speed.
+_BEGIN_EVENT = "run.started"
 #: Seconds before a write is tried again; Redis is away or starting then.
 _RETRY_DELAY = 0.2
 
@@ -47,6 +50,7 @@ async def until_answered(write: Callable[[], Awaitable[None]], guard: Callable[[
         try:
             return await write()
         except RETRYABLE as error:
+            WRITE_RETRIES.inc()
             logger.warning("%s could not be written, trying again: %s", what, error)
             await asyncio.sleep(_RETRY_DELAY)
 
@@ -69,6 +73,7 @@ class Publisher:
         *,
         on_cancel: Callable[[], None],
         on_lost: Callable[[], None],
+        on_first_chunk: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._admission = admission
@@ -76,6 +81,7 @@ class Publisher:
         self._guard = guard
         self._on_cancel = on_cancel
         self._on_lost = on_lost
+        self._on_first_chunk: Callable[[], None] | None = on_first_chunk
         self._sequence = self._written = admission.sequence
         self._waiting: list[NumberedFrame] = []
         self._writer: asyncio.Task[None] | None = None
@@ -108,6 +114,9 @@ class Publisher:
 
     def _number(self, name: str, payload: dict[str, Any], timestamp_ms: int, logged: bool) -> NumberedFrame:
         self._sequence += logged
+        if logged and name != _BEGIN_EVENT and self._on_first_chunk is not None:
+            self._on_first_chunk()
+            self._on_first_chunk = None
         frame = Frame(
             logged=logged,
             sequence=self._sequence,
@@ -126,6 +135,8 @@ class Publisher:
                 batch = self._waiting[:_BATCH_FRAMES]
                 await until_answered(lambda: self._append(batch), self._guard, f"events of run {self._admission.run}")  # noqa: B023
                 self._written = batch[-1][0]
+                EVENTS.inc(len(batch))
+                PUBLISH_BATCH.observe(len(batch))
                 del self._waiting[: len(batch)]
                 if len(self._waiting) < _BUFFER_FRAMES:
                     self._room.set()
@@ -136,6 +147,7 @@ class Publisher:
             if isinstance(error, LeaseLost):
                 self._on_lost()
             else:
+                PUBLISH_FAILURES.inc()
                 logger.exception("events of run %s cannot be written", self._admission.run)
         finally:
             self._writer = None

@@ -19,6 +19,7 @@ from runtime_core.kernel.runtime import Runtime
 from runtime_core.kernel.validation import json_output
 from runtime_core.store.attempts import Admission, AttemptStore
 from workers.execution.attempts import Attempt, AttemptTable, StopCause
+from workers.execution.measures import AttemptMeasures
 from workers.execution.publisher import Publisher, until_answered
 from workers.execution.staging import StagedWrites
 
@@ -90,6 +91,8 @@ class _Execution:
         self._guard = attempt.ownership.guard
         self._tenant = split_run_id(admission.run)[0]
         self._request, self._unreadable = _read_request(admission)
+        agents = (agent.id for agent in runtime.config.agents)
+        self._measures = AttemptMeasures(attempt, admission, self._request.agent_id, agents)
         self._publisher = Publisher(
             store,
             admission,
@@ -102,6 +105,7 @@ class _Execution:
             self._guard,
             on_cancel=lambda: attempt.stop(StopCause.CANCEL),
             on_lost=lambda: attempt.stop(StopCause.LEASE_LOST),
+            on_first_chunk=self._measures.first_chunk,
         )
         self._scope = RunScope(
             tenant=self._tenant,
@@ -119,6 +123,15 @@ class _Execution:
         return (work is None or work.done()) and not self._runtime.has_live_code(self._admission.run)
 
     async def run(self) -> RunResult | None:
+        """The result that was recorded; None if the run goes on elsewhere."""
+        result = await self._run()
+        if result is None:
+            self._measures.cut()
+        else:
+            self._measures.finished(result.stop_reason)
+        return result
+
+    async def _run(self) -> RunResult | None:
         attempt = self._attempt
         attempt.work = asyncio.create_task(self._work(), name=f"run {self._admission.run}")
         if attempt.cause is not None:  # it was stopped before it started

@@ -19,6 +19,7 @@ from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.leases import FleetView, LeaseStore, LeaseView
 from runtime_core.store.timing import LEASE_TTL_MS, LOOK_INTERVAL, SETTLE_SECONDS, SWEEP_INTERVAL
 from workers.execution.attempts import AttemptTable, StopCause
+from workers.monitoring.metrics import LEASES_ACQUIRED, LEASES_LOST, LEASES_MOVED, REPAIRS, TAKEOVERS
 from workers.partitions.assignor import wanted
 from workers.partitions.ownership import Ownership
 
@@ -84,8 +85,10 @@ class PartitionKeeper:
         self._left = False
         self.draining = False
         self.held: dict[int, Ownership] = {}
-        #: The last reading of the fleet.
+        #: The last reading of the fleet, when it was taken, and since when readings came without a gap of a lease's
+        #: life; boot seconds.
         self.fleet: FleetView | None = None
+        self.looked = self.answers_since = boot_seconds()
 
     async def run(self, on_look: Callable[[FleetView], object]) -> None:
         """Keep going until this worker leaves; ``on_look`` gets each reading of the fleet. Redis errors are logged and
@@ -111,6 +114,7 @@ class PartitionKeeper:
     def lose(self, ownership: Ownership) -> None:
         """Another worker owns the partition: stop what runs there, write nothing more."""
         if self._forget(ownership):
+            LEASES_LOST.inc()
             logger.warning("partition %d is lost to another worker", ownership.lease.partition)
         ownership.lost = True
         for attempt in self._table.of(ownership):
@@ -138,7 +142,9 @@ class PartitionKeeper:
             async with asyncio.timeout(max(_LAST_WORD, ownership.until - boot_seconds())):
                 while True:
                     try:
-                        return await self._leases.release(ownership.lease, reserved_for=heir)
+                        await self._leases.release(ownership.lease, reserved_for=heir)
+                        LEASES_MOVED.inc()
+                        return
                     except RETRYABLE:
                         await asyncio.sleep(LOOK_INTERVAL)
         except TimeoutError:
@@ -169,6 +175,9 @@ class PartitionKeeper:
             elif view.owner:
                 self._broken.pop(view.partition, None)
         now, held = boot_seconds(), set(self.held)
+        if now - self.looked >= LEASE_TTL_MS / 1000:
+            self.answers_since = now
+        self.looked = now
         candidates = wanted(
             fleet,
             self._worker,
@@ -198,6 +207,8 @@ class PartitionKeeper:
             numbers = ", ".join(str(number) for number in sorted(view.partition for view in taken))
             lapsed = ", ".join(sorted({view.worker for view in taken if view.owner}))
             why = f", for the leases of {lapsed} had lapsed" if lapsed else ""
+            LEASES_ACQUIRED.inc(len(taken))
+            TAKEOVERS.inc(sum(bool(view.owner) for view in taken))
             logger.info("took %s of the partitions%s; holds %d", numbers, why, len(self.held))
 
     def _accepts(self) -> bool:
@@ -239,6 +250,7 @@ class PartitionKeeper:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)
                     try:
                         await self._attempts.repair(ownership.lease, run, attempt)
+                        REPAIRS.inc()
                     except ResponseError as error:  # its record is broken; the other runs can be repaired
                         logger.error("run %s could not be repaired: %s", run, error)
             for run in swept.cascades:

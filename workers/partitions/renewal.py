@@ -14,6 +14,7 @@ from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store.leases import renew
 from runtime_core.store.timing import RENEW_INTERVAL
+from workers.monitoring.metrics import RENEWAL_FAILURES
 from workers.partitions.ownership import Ownership, valid_until
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Renewal:
                     self.renew_once()
                 self._report(problem)
             except (RedisError, OSError) as error:
+                RENEWAL_FAILURES.inc()
                 self._report(f"Redis does not answer: {error}")
             except Exception:  # without this thread the worker would lose every lease and never know
                 logger.exception("renewal failed, trying again")

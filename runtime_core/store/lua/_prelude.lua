@@ -149,6 +149,7 @@ local function finish_run(id, status, result, terminal, hold)
   local seconds = RECORD_SECONDS
   if status == 'dead_letter' then
     seconds = DEAD_LETTER_SECONDS
+    call('HINCRBY', STATS, 'dead_letters', 1)
     call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'session', session)
     call('XTRIM', prefix .. 'dead', 'MINID', '~', integer(math.max(0, now - seconds * 1000)))
   end
