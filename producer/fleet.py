@@ -18,11 +18,13 @@ from producer.reports import Answer, FleetReport, ReloadReport
 from producer.subscriptions import Signal
 from runtime_core.contracts.commands import FleetCommand
 from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion, this_author
+from runtime_core.contracts.fleet import FleetStatus
 from runtime_core.contracts.fleet_event import FleetEvent
 from runtime_core.errors import AgentNotFoundError, ConfigError, ConfigLoadError, InvalidInputError, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, check_name, check_session_id
 from runtime_core.store import keys
 from runtime_core.store.configs import Activation
+from runtime_core.store.overview import read_status
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Seconds that a worker whose heart beats gets to answer; to load a config it may have to import much.
@@ -154,7 +156,11 @@ class Fleet:
         """The workers whose heart beats: worker → its Celery node."""
         return await self._living()
 
-    async def status(self, *, progress: Progress = _no_progress) -> FleetReport:
+    async def status(self) -> FleetStatus:
+        """Workers, partitions, queues and who waits, as Redis shows them: no worker is asked or waited for."""
+        return await self._store.read(read_status)
+
+    async def workers(self, *, progress: Progress = _no_progress) -> FleetReport:
         """What every worker says of itself: version, partitions, what it executes, its cache."""
         return await self._tell(FleetCommand.STATUS, {}, progress=progress)
 

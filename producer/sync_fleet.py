@@ -11,6 +11,7 @@ from producer.blocking import LoopThread
 from producer.fleet import DEFAULT_URL, Fleet
 from producer.reports import FleetReport, ReloadReport
 from runtime_core.contracts.config_version import ConfigText, ConfigVersion
+from runtime_core.contracts.fleet import FleetStatus
 from runtime_core.contracts.fleet_event import FleetEvent
 from runtime_core.ids import DEFAULT_TENANT
 
@@ -68,8 +69,11 @@ class SyncFleet:
     def living(self) -> Mapping[str, str]:
         return self._thread.wait(self._fleet.living())
 
-    def status(self) -> FleetReport:
+    def status(self) -> FleetStatus:
         return self._thread.wait(self._fleet.status())
+
+    def workers(self) -> FleetReport:
+        return self._thread.wait(self._fleet.workers())
 
     def list_agents(self) -> list[dict[str, str]]:
         return self._thread.wait(self._fleet.list_agents())
