@@ -140,7 +140,11 @@ WARNINGS: dict[str, tuple[Reading, str, str]] = {
     "a clock ahead": (replace(HEALTHY, clock_ahead_ms=2_500), "clock", "2.5 s ahead of this machine"),
     "a clock behind": (replace(HEALTHY, clock_ahead_ms=-2_500), "clock", "2.5 s behind this machine"),
     "a worker's clock": (worker(seen_ms=NOW + 3_100), "clock", "w1 is 3.1 s ahead of"),
-    "a silent worker": (beside(silent_ms=4_000, member=False), "workers", "silent: w2 for 4 s"),
+    "a silent worker": (
+        beside(silent_ms=4_000, member=False, seen_ms=NOW - 7_000),
+        "workers",
+        "silent: w2 for 4 s",
+    ),
     "a full worker": (
         status(workers=(replace(WORKER, executing=10),), partitions=(replace(PARTITION, heads=(STUCK,)),)),
         "workers",

@@ -62,6 +62,17 @@ async def test_runs_are_listed_newest_first_and_filtered(store: Store) -> None:
         assert await listed(store, RunFilter(**fields)) == runs, fields
     assert await listed(store, limit=2) == ["queued", "behind"]
     assert await listed(store, tenant="another") == []
+    ended = RunState.FINISHED
+    assert await listed(store, RunFilter(state=ended, agent_id="a"), limit=1) == ["done"], "found behind another's"
+    assert await listed(store, RunFilter(status=StopReason.COMPLETED), limit=1) == ["done"]
+
+
+async def test_a_run_id_that_was_used_again_is_listed_once(store: Store) -> None:
+    await some_runs(store)
+    for run in ("queued", "done"):  # their first runs ended two days ago, say
+        values = {"run": run, "session": "default/d", "agent": "a", "status": "completed", "finished_ms": 1}
+        await store.redis.xadd(keys.recent(PARTITION), values)
+    assert await listed(store) == ["queued", "behind", "running", "bad", "done"]
 
 
 async def test_a_refused_request_is_listed_as_a_failed_run(store: Store) -> None:
@@ -194,13 +205,15 @@ async def test_a_story_that_is_not_there_or_has_a_spoilt_pointer_is_refused(stor
 
 async def test_sessions_are_listed_busy_ones_first_then_by_their_last_run(store: Store) -> None:
     await some_runs(store)
-    for session, last in (("a", 7), ("b", 9)):
-        await store.redis.hset(keys.session_part(PARTITION, _session(session), "meta"), "last_run_ms", last)
+    for older, newer in (("b", "a"), ("a", "b")):
+        for last, session in enumerate((older, newer)):
+            await store.redis.hset(keys.session_part(PARTITION, _session(session), "meta"), "last_run_ms", last)
+        found = await SessionLister(store.redis, 1).list("default", limit=50)
+        assert [view.session_id for view in found.sessions][2:] == [newer, older]
     found = await SessionLister(store.redis, 1).list("default", limit=50)
     assert found.complete
     shown = {view.session_id: (view.pending, view.live_run) for view in found.sessions}
     assert shown == {"c": (2, "running"), "d": (1, None), "b": (0, None), "a": (0, None)}
-    assert [view.session_id for view in found.sessions][2:] == ["b", "a"]
     assert {view.worker for view in found.sessions} == {"w1"}
     assert len((await SessionLister(store.redis, 1).list("default", limit=1)).sessions) == 1
     assert (await SessionLister(store.redis, 1).list("another", limit=50)).sessions == ()
