@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from tests.integration.fleet.conftest import wait_until
+from workers.liveness import Liveness
 from workers.monitoring.health import RESTART_AFTER, Vitals, alive, ready
+from workers.partitions.contact import Contact
 
 _SILENT = "the consumer does not poll its queues"
 
@@ -58,3 +63,38 @@ def test_who_takes_runs_or_stands_by_is_ready(vitals: Vitals) -> None:
 def test_who_takes_no_runs_is_not_ready_and_says_why(vitals: Vitals, missing: str) -> None:
     assert len(ready(vitals).missing) == 1
     assert missing in ready(vitals).missing[0]
+
+
+def test_contact_with_redis_begins_anew_after_a_gap_of_a_lease() -> None:
+    contact = Contact(100.0)
+    for now in (101.0, 106.9, 107.5):
+        contact.answered(now)
+    assert (contact.since, contact.last) == (100.0, 107.5)
+    contact.answered(113.5)
+    assert (contact.since, contact.last) == (113.5, 113.5)
+
+
+class Consumer:
+    """Stands where Celery's consumer does."""
+
+    silent = 0.0
+
+    def silent_for(self) -> float:
+        return self.silent
+
+    def restart(self) -> None: ...
+
+
+async def test_a_problem_lasts_from_its_first_beat_to_its_end() -> None:
+    consumer = Consumer()
+    liveness = Liveness(consumer, lambda call: call(), on_hung=lambda: None)
+    beating = asyncio.create_task(liveness.beat())
+    try:
+        await asyncio.sleep(0)
+        assert liveness.problem_lasts() == 0
+        consumer.silent = 3.0
+        await wait_until(lambda: liveness.problem_lasts() > 0.6, "the problem lasts for more than a beat")
+        consumer.silent = 0.0
+        await wait_until(lambda: liveness.problem_lasts() == 0, "it is over")
+    finally:
+        beating.cancel()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import redis
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from runtime_core.partitioning import partition_name
+from runtime_core.store.connection import RETRYABLE
 from workers.monitoring import metrics
 from workers.monitoring.metrics import Kind, ScrapedMetric
 from workers.monitoring.queues import Queues, read_queues
@@ -58,7 +58,7 @@ class WorkerCollector(Collector):
             yield _family(metric, {(): value})
         try:
             queues = read_queues(self._client, reading.held)
-        except (RedisError, OSError) as error:
+        except RETRYABLE as error:
             logger.debug("Redis did not answer a scrape: %s", error)
             yield _family(metrics.REDIS_UP, {(): 0})
         else:

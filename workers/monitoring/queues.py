@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
+from runtime_core.store.connection import RETRYABLE, outage
+from runtime_core.store.replies import number, readable, server_time_ms
 
 #: Seconds for one round trip. Prometheus waits 10 s for a scrape; Redis answers within milliseconds or is away.
 QUEUES_TIMEOUT = 0.3
@@ -34,60 +36,58 @@ class Queues:
     """``ingress`` counts the submissions of plain Celery clients that no worker took yet."""
 
     ingress: int
+    #: Those whose keys can be read.
     partitions: Mapping[int, PartitionDepth]
 
 
 def read_queues(client: redis.Redis, partitions: Sequence[int]) -> Queues:
-    """Raises a RedisError or OSError if Redis does not answer. A partition whose keys are broken is left out."""
-    pipeline = client.pipeline(transaction=False)
-    pipeline.time()
-    pipeline.llen(keys.INGRESS_QUEUE)
+    """Raises one of RETRYABLE if Redis cannot serve."""
+    commands: list[tuple[Any, ...]] = [("TIME",), ("LLEN", keys.INGRESS_QUEUE)]
     for partition in partitions:
-        pipeline.llen(keys.queue(partition))
-        pipeline.hmget(keys.stats(partition), "pending", "dead_letters")
-        pipeline.zcard(keys.ready(partition))
-        pipeline.zrange(keys.ready(partition), 0, 0)
-    (seconds, micros), ingress, *replies = pipeline.execute(raise_on_error=False)
+        commands += (
+            ("LLEN", keys.queue(partition)),
+            ("HMGET", keys.stats(partition), "pending", "dead_letters"),
+            ("ZCARD", keys.ready(partition)),
+            ("ZRANGE", keys.ready(partition), 0, 0),
+        )
+    time, ingress, *replies = _ask(client, commands)
     groups = {partition: replies[4 * at : 4 * at + 4] for at, partition in enumerate(partitions)}
-    readable = {
-        partition: group
-        for partition, group in groups.items()
-        if not any(isinstance(reply, Exception) for reply in group)
-    }
-    next_up = {partition: SessionKey(group[3][0]) for partition, group in readable.items() if group[3]}
-    submitted = _submitted_ms(client, next_up)
-    now = int(seconds) * 1000 + int(micros) // 1000
+    groups = {at: group for at, group in groups.items() if not any(isinstance(reply, Exception) for reply in group)}
+    submitted = _submitted_ms(client, {at: SessionKey(first[0]) for at, (*_, first) in groups.items() if first})
+    now = server_time_ms(time)
     return Queues(
-        ingress=ingress if isinstance(ingress, int) else 0,
+        ingress=readable(ingress, 0),
         partitions={
-            partition: PartitionDepth(
+            at: PartitionDepth(
                 doorbells=doorbells,
-                pending=int(stats[0] or 0),
+                pending=number(pending) or 0,
                 waiting_sessions=waiting,
-                oldest_wait_s=max(0, now - submitted.get(partition, now)) / 1000,
-                dead_letters=int(stats[1] or 0),
+                oldest_wait_s=max(0, now - submitted.get(at, now)) / 1000,
+                dead_letters=number(dead_letters) or 0,
             )
-            for partition, (doorbells, stats, waiting, _) in readable.items()
+            for at, (doorbells, (pending, dead_letters), waiting, _) in groups.items()
         },
     )
 
 
 def _submitted_ms(client: redis.Redis, sessions: Mapping[int, SessionKey]) -> Mapping[int, int]:
-    """When the head of each session was submitted; without those that started meanwhile."""
-    heads = _each(client, "LINDEX", {at: (keys.mailbox(at, session), 0) for at, session in sessions.items()})
-    records = {at: (keys.run(at, ScopedRunId(head)), "submitted_ms") for at, head in heads.items()}
-    return {at: int(value) for at, value in _each(client, "HGET", records).items()}
+    """By partition: when the head of the session was submitted; without those that started meanwhile."""
+    found = _ask(client, [("LINDEX", keys.mailbox(at, session), 0) for at, session in sessions.items()])
+    heads = {at: ScopedRunId(head) for at, head in zip(sessions, found, strict=True) if isinstance(head, str)}
+    times = _ask(client, [("HGET", keys.run(at, head), "submitted_ms") for at, head in heads.items()])
+    return {at: time for at, reply in zip(heads, times, strict=True) if (time := number(reply)) is not None}
 
 
-def _each(client: redis.Redis, command: str, arguments: Mapping[int, tuple[Any, ...]]) -> Mapping[int, str]:
-    if not arguments:
-        return {}
+def _ask(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The reply of each, or the ResponseError of one whose key has another type."""
+    if not commands:
+        return []
     pipeline = client.pipeline(transaction=False)
-    for values in arguments.values():
-        pipeline.execute_command(command, *values)
+    for command in commands:
+        pipeline.execute_command(*command)
     replies = pipeline.execute(raise_on_error=False)
-    return {
-        at: reply
-        for at, reply in zip(arguments, replies, strict=True)
-        if reply is not None and not isinstance(reply, RedisError)
-    }
+    for reply in replies:
+        refused = (outage(reply) or reply) if isinstance(reply, ResponseError) else reply
+        if isinstance(refused, RETRYABLE):
+            raise refused
+    return replies

@@ -21,6 +21,7 @@ from runtime_core.store.timing import LEASE_TTL_MS, LOOK_INTERVAL, SETTLE_SECOND
 from workers.execution.attempts import AttemptTable, StopCause
 from workers.monitoring.metrics import LEASES_ACQUIRED, LEASES_LOST, LEASES_MOVED, REPAIRS, TAKEOVERS
 from workers.partitions.assignor import wanted
+from workers.partitions.contact import Contact
 from workers.partitions.ownership import Ownership
 
 logger = logging.getLogger(__name__)
@@ -85,10 +86,9 @@ class PartitionKeeper:
         self._left = False
         self.draining = False
         self.held: dict[int, Ownership] = {}
-        #: The last reading of the fleet, when it was taken, and since when readings came without a gap of a lease's
-        #: life; boot seconds.
+        #: The last reading of the fleet.
         self.fleet: FleetView | None = None
-        self.looked = self.answers_since = boot_seconds()
+        self.contact = Contact(self._started)
 
     async def run(self, on_look: Callable[[FleetView], object]) -> None:
         """Keep going until this worker leaves; ``on_look`` gets each reading of the fleet. Redis errors are logged and
@@ -175,9 +175,7 @@ class PartitionKeeper:
             elif view.owner:
                 self._broken.pop(view.partition, None)
         now, held = boot_seconds(), set(self.held)
-        if now - self.looked >= LEASE_TTL_MS / 1000:
-            self.answers_since = now
-        self.looked = now
+        self.contact.answered(now)
         candidates = wanted(
             fleet,
             self._worker,
@@ -249,8 +247,8 @@ class PartitionKeeper:
                 if run not in self._table and boot_seconds() - began < LOOK_INTERVAL:
                     logger.warning("run %s is marked as running here and is not: it starts again", run)
                     try:
-                        await self._attempts.repair(ownership.lease, run, attempt)
-                        REPAIRS.inc()
+                        repaired = await self._attempts.repair(ownership.lease, run, attempt)
+                        REPAIRS.inc(repaired)
                     except ResponseError as error:  # its record is broken; the other runs can be repaired
                         logger.error("run %s could not be repaired: %s", run, error)
             for run in swept.cascades:
