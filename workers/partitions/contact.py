@@ -6,7 +6,7 @@ from runtime_core.store.timing import LEASE_TTL_MS
 
 
 class Contact:
-    """``last``: when Redis last answered; ``since``: since when it has, without a gap of a lease's life. Boot seconds."""
+    """``last``: when Redis last answered; ``since``: since when, with no gap of a lease's life. Boot seconds."""
 
     def __init__(self, now: float) -> None:
         self.last = self.since = now
