@@ -86,7 +86,7 @@ async def test_a_scrape_tells_what_happened_and_answers_each_question_of_dashboa
     assert failed.stop_reason is StopReason.FAILED
     stranger = await fleet.client.run_detailed(request("hi", agent="made-up-by-a-client", session="other"))
     assert stranger.stop_reason is StopReason.FAILED
-    executing = await fleet.client.submit(request("wait 60"))
+    executing = await fleet.client.submit(request("wait 15"))
     await wait_until(lambda: len(fleet.journal()) == 7, "the run executes")
     behind = await fleet.client.submit(request("echo behind"))
     await redis.hset(keys.stats(3), "dead_letters", "2")
@@ -132,7 +132,7 @@ async def test_a_scrape_tells_what_happened_and_answers_each_question_of_dashboa
 async def test_runs_that_wait_show_in_depth_and_oldest_wait(fleet: Fleet, redis: Redis) -> None:
     await fleet.start(1, RUNLANE_METRICS_PORT="0", RUNLANE_CONCURRENCY="1")
     await fleet.ready()
-    handles = [await fleet.client.submit(request("wait 60", session="a"))]
+    handles = [await fleet.client.submit(request("wait 15", session="a"))]
     await wait_until(lambda: len(fleet.journal()) == 1, "the run executes")
     handles.append(await fleet.client.submit(request("echo late", session="b")))
 
