@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +17,8 @@ from rich.text import Text
 from runtime_core.contracts.run import RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 
+#: Characters of a table's cell beyond which its column is text, which wraps. A worker's name or a run id has fewer.
+_WRAPPED_BEYOND = 40
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -51,10 +55,7 @@ class Output:
         elif not rows:
             self._console.print(plain(empty, "dim"))
         else:
-            table = Table(*headings)
-            for row in rows:
-                table.add_row(*map(plain, row))
-            self._console.print(table, soft_wrap=False)
+            self._console.print(table_of(headings, rows), soft_wrap=False, crop=False)
 
     def result(self, result: RunResult) -> None:
         self.record(result, ending(result) if result.error_details else shown(result.final_output))
@@ -98,6 +99,18 @@ class Output:
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+
+
+def table_of(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Ids and numbers stay whole, however narrow the terminal is; columns of long text wrap."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        longest = max(cell_len(text) for text in (heading, *(row[number] for row in rows)))
+        is_text = longest > _WRAPPED_BEYOND
+        table.add_column(heading, no_wrap=not is_text, min_width=None if is_text else longest)
+    for row in rows:
+        table.add_row(*map(plain, row))
+    return table
 
 
 def plain(text: str, style: str = "") -> Text:

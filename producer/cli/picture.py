@@ -11,9 +11,8 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 
-from producer.cli.output import plain
+from producer.cli.output import plain, table_of
 from runtime_core.errors import RunlaneError
 
 
@@ -45,7 +44,7 @@ async def show(take: Callable[[], Awaitable[Picture]], *, as_json: bool) -> Pict
         for record in [picture.record] if picture.lines is None else picture.lines:
             _write(record)
     else:
-        _console().print(_drawn(picture))
+        _console().print(_drawn(picture), crop=False)
     return picture
 
 
@@ -86,12 +85,7 @@ def _drawn(picture: Picture) -> RenderableType:
 
 
 def _table(grid: Grid) -> RenderableType:
-    if not grid.rows:
-        return plain(grid.empty, "dim")
-    table = Table(*grid.headings)
-    for row in grid.rows:
-        table.add_row(*map(plain, row))
-    return table
+    return table_of(grid.headings, grid.rows) if grid.rows else plain(grid.empty, "dim")
 
 
 def _console() -> Console:

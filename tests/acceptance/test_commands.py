@@ -209,9 +209,10 @@ def test_validate_names_the_line_of_malformed_yaml(tmp_path: Path) -> None:
     assert "line" in ended.stderr
 
 
-def test_worker_without_an_agents_file_exits_2() -> None:
-    assert "--config" in Command()("worker").stderr
-    assert Command()("worker", "--config", "missing.yaml").returncode == 2
+def test_worker_with_a_wrong_agents_file_exits_2() -> None:
+    refused = Command()("worker", "--config", "missing.yaml")
+    assert refused.returncode == 2
+    assert "agents file missing.yaml does not exist" in refused.stderr
 
 
 def test_worker_becomes_a_celery_worker_that_ends_in_order() -> None:
