@@ -50,4 +50,5 @@ class Consumer(StockConsumer):
         )
         message.reject_log_error(logger, self.connection_errors)
         if self.event_dispatcher:
-            self.event_dispatcher.send("task-failed", uuid=task_id, exception=f"NotRegistered({name!r})")
+            exception = f"NotRegistered({name!r})"
+            self.event_dispatcher.send("task-failed", uuid=task_id, name=name, exception=exception)

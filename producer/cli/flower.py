@@ -71,6 +71,7 @@ def flower_command(*, address: str, port: int, read_only: bool) -> list[str]:
     return [
         *(sys.executable, "-m", "celery", "-A", "producer.flower_app", "flower"),
         *(f"--address={address}", f"--port={port}"),
+        "--tasks_columns=uuid,state,args,received,runtime,worker",
         *(["--read_only=true"] if read_only else []),
     ]
 

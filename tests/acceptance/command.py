@@ -29,14 +29,17 @@ class Command:
         """The same command in a changed environment."""
         return Command(**{name: value for name, value in self._environment.items() if name != _MARK} | environment)
 
-    def start(self, *arguments: str, terminal: int | None = None) -> subprocess.Popen[str]:
-        """Start it on pipes, or with the file descriptor of a ``terminal`` for all three streams."""
+    def start(self, *arguments: str, terminal: int | None = None, output: int | None = None) -> subprocess.Popen[str]:
+        """Start it on pipes, with the file descriptor of a ``terminal`` for all three streams, or with that of a file
+        for all its ``output``.
+        """
+        written = terminal if output is None else output
         return subprocess.Popen(
             [sys.executable, "-m", "producer.cli.main", *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL if terminal is None else terminal,
-            stdout=subprocess.PIPE if terminal is None else terminal,
-            stderr=subprocess.PIPE if terminal is None else terminal,
+            stdout=subprocess.PIPE if written is None else written,
+            stderr=subprocess.PIPE if written is None else written,
             text=True,
         )
 
