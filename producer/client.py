@@ -26,6 +26,7 @@ from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, check_sess
 from runtime_core.store import keys
 from runtime_core.store.dead_letters import DeadLetterEntry
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
+from runtime_core.tracing import SpanKind, carrying, span
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Runs per round trip of submit_many: some hundred kilobytes.
@@ -78,7 +79,9 @@ class AsyncClient:
         """
         request = as_request(request, **fields)
         runs = await self._store.runs()
-        submitted = await self._store.call(lambda: runs.submit(request, tenant=self.tenant))
+        with span(f"submit {request.agent_id}", kind=SpanKind.PRODUCER, runlane__run_id=request.run_id):
+            carried = carrying(request)
+            submitted = await self._store.call(lambda: runs.submit(carried, tenant=self.tenant))
         return self._handle(request, submitted.created)
 
     async def submit_many(self, requests: Sequence[RunRequest]) -> list[RunHandle | RunlaneError]:
@@ -88,7 +91,9 @@ class AsyncClient:
         for start in range(0, len(requests), SUBMIT_BATCH):
             batch = requests[start : start + SUBMIT_BATCH]
             try:
-                answers = await self._store.call(lambda batch=batch: runs.submit_many(batch, tenant=self.tenant))
+                with span("submit many", kind=SpanKind.PRODUCER, runlane__runs=len(batch)):
+                    sent = [carrying(request) for request in batch]
+                    answers = await self._store.call(lambda sent=sent: runs.submit_many(sent, tenant=self.tenant))
             except RunlaneError as error:
                 answers = [error] * len(batch)
             outcomes.extend(

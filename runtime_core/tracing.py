@@ -17,9 +17,12 @@ from typing import Any, Final
 from runtime_core.contracts.run import RunRequest
 from runtime_core.errors import RunlaneError
 
+_propagator: Any = None
 try:
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    _propagator = TraceContextTextMapPropagator()
 except ModuleNotFoundError:  # the plain client does without
     trace = None
 
@@ -44,7 +47,7 @@ class Span:
         self._span = span
 
     def note(self, **attributes: Value | None) -> None:
-        """Set attributes; ``_`` in a name stands for a dot where it is doubled. None sets nothing."""
+        """Set attributes; ``__`` in a name stands for a dot. None sets nothing."""
         if self._span is not None:
             for name, value in attributes.items():
                 if value is not None:
@@ -74,7 +77,7 @@ def span(
         yield Span()
         return
     carried = {} if parent is None else _carried(parent)
-    context = TraceContextTextMapPropagator().extract(carried) if carried else None
+    context = _propagator.extract(carried) if carried else None
     with trace.get_tracer("runlane").start_as_current_span(
         name, context=context, kind=trace.SpanKind[kind], record_exception=False, set_status_on_exception=False
     ) as opened:
@@ -96,13 +99,18 @@ def begin(name: str, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Value 
     return opened
 
 
+def recording() -> bool:
+    """Whether the current span goes anywhere."""
+    return trace is not None and trace.get_current_span().is_recording()
+
+
 def carrying(request: RunRequest, carrier: Mapping[str, str] | None = None) -> RunRequest:
     """The request with the current trace context, or with that of ``carrier``; one that carries some is left alone."""
     if trace is None or _carried(request):
         return request
     found = dict(carrier or {})
     if carrier is None:
-        TraceContextTextMapPropagator().inject(found)
+        _propagator.inject(found)
     hints = {_HINTS[name]: value for name, value in found.items() if name in _HINTS}
     return request.model_copy(update={"context_hints": request.context_hints | hints}) if hints else request
 

@@ -20,6 +20,7 @@ from runtime_core.errors import InvalidInputError, QueueFull, RunConflict, Runla
 from runtime_core.ids import DEFAULT_TENANT, ingress_run_id
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.runs import RunStore
+from runtime_core.tracing import carrying
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,11 @@ HOLD_SECONDS = 2.0
 
 
 async def submit_request(
-    runs: RunStore, celery_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    runs: RunStore,
+    celery_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    carrier: Mapping[str, str] | None = None,
 ) -> ErrorDetails | None:
     """Submit; returns None, or why the request was refused. Does not give up while Redis is away.
 
@@ -39,11 +44,12 @@ async def submit_request(
 
     Without a run_id the run id is ``ingress_run_id(celery_id)``, so that a second delivery is the same run. A refused
     request is recorded as a finished run under its run_id if that is usable and free, else under that derived one.
+    ``carrier`` holds the sender's trace context, see runtime_core/tracing.py.
     """
     hand_back = boot_seconds() + HOLD_SECONDS
     while True:
         try:
-            return await _submit_once(runs, celery_id, args, kwargs)
+            return await _submit_once(runs, celery_id, args, kwargs, carrier or {})
         except QueueFull as full:
             pause, left = (full.retry_after_ms or 0) / 1000, hand_back - boot_seconds()
             await asyncio.sleep(max(0.0, min(pause, left)))
@@ -55,14 +61,14 @@ async def submit_request(
 
 
 async def _submit_once(
-    runs: RunStore, celery_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    runs: RunStore, celery_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], carrier: Mapping[str, str]
 ) -> ErrorDetails | None:
     derived = ingress_run_id(celery_id)
     fields: Mapping[str, Any] = {}
     try:
         fields = _fields(args, kwargs)
         request = RunRequest.model_validate({"run_id": derived, **fields})
-        await runs.submit(request, tenant=DEFAULT_TENANT)
+        await runs.submit(carrying(request, carrier), tenant=DEFAULT_TENANT)
         return None
     except ValidationError as invalid:
         problems = "; ".join(

@@ -36,6 +36,7 @@ from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
 from workers.liveness import Liveness, exit_hung
 from workers.monitoring.endpoints import Monitored, Monitoring
+from workers.monitoring.tracing import start_tracing
 from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
 from workers.partitions.rebalancer import Rebalancer
@@ -86,6 +87,7 @@ class WorkerProcess:
         """
         settings = self._settings
         self._monitoring.start()
+        self._stop_tracing = start_tracing(settings, self.worker)
         partitions = await self._until_redis_answers(self._open_store)
         config, version = await self._until_redis_answers(lambda: first_config(self.configs, settings.config))
         self.runs = RunStore(
@@ -199,6 +201,7 @@ class WorkerProcess:
             await asyncio.wait(tasks, timeout=_STOP_GRACE)
         await asyncio.to_thread(self._renewal.stop)
         await asyncio.to_thread(self._monitoring.stop)
+        await asyncio.to_thread(self._stop_tracing)
         await self.runtime.close()
         await self._sessions.close()
         await self._redis.aclose()

@@ -82,7 +82,9 @@ def submit(self: Any, *args: Any, **kwargs: Any) -> None:
     One that finds no room goes back to the end of the queue; delivered again, it is the same run.
     """
     try:
-        error = await_(submit_request(current_process().runs, str(self.request.id), args, kwargs))
+        # A plain Celery client that traces puts its context into the message's headers.
+        carrier = {name: value for name in ("traceparent", "tracestate") if (value := self.request.get(name))}
+        error = await_(submit_request(current_process().runs, str(self.request.id), args, kwargs, carrier))
     except QueueFull as full:
         raise Reject(full.message, requeue=True) from None
     if error is not None:

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     session_cache_size: PositiveInt = 1000
     #: Seconds without a run after which a session's plugins are closed.
     session_idle_s: PositiveFloat = 1800.0
+    #: Where a worker sends OpenTelemetry spans: to a collector (OTEL_EXPORTER_OTLP_ENDPOINT, …) or into its log.
+    tracing: Literal["off", "otlp", "console"] = "off"
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -25,10 +25,12 @@ from runtime_core.kernel.budget import effective_budget
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import failed_result, is_failure
+from runtime_core.kernel.run_span import run_span
 from runtime_core.kernel.streaming import request_ids, stream_chunks
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.without_effect import warn_of_what_has_no_effect
 from runtime_core.llm.clients import LLMClients
+from runtime_core.llm.traced import traced
 from runtime_core.plugins.builtin.pattern.base import STREAMING_HINT
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.session_cache import DEFAULT_BOUND, DEFAULT_IDLE_SECONDS, SessionPluginCache
@@ -287,12 +289,14 @@ class Runtime:
         started = time.monotonic()
         failure: BaseException | None = None
         try:
-            try:
-                result = await self._attempt(request, scope, events)
-            except BaseException as error:
-                if not is_failure(error):
-                    raise
-                failure, result = error, failed_result(request, error)
+            with run_span(request, scope) as ended:
+                try:
+                    result = await self._attempt(request, scope, events)
+                except BaseException as error:
+                    if not is_failure(error):
+                        raise
+                    failure, result = error, failed_result(request, error)
+                ended(result)
             result.metadata = {"agent_id": ids.agent_id, "session_id": ids.session_id, **result.metadata}
             await _announce_end(events, result, duration_ms=round((time.monotonic() - started) * 1000))
             return result, failure
@@ -331,7 +335,7 @@ class Runtime:
                     request=prepared,
                     agent=agent,
                     plugins=plugins,
-                    llm_client=llm_client,
+                    llm_client=traced(llm_client),
                     session_manager=self._sessions,
                     events=events,
                     scope=scope,

@@ -15,6 +15,7 @@ from runtime_core.kernel.budget import check_tool_budget
 from runtime_core.kernel.optional_methods import call_if_present, optional_method
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
+from runtime_core.tracing import span
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,12 @@ class BoundTool:
         run.usage.tool_calls += 1
         arguments = dict(params or {})
         call_id = call_id or next_call_id(run, self.tool_id)
+        with span(
+            f"execute_tool {self.tool_id}", gen_ai__operation__name="execute_tool", gen_ai__tool__name=self.tool_id
+        ):
+            return await self._execute(arguments, call_id)
+
+    async def _execute(self, arguments: dict[str, Any], call_id: str) -> ToolExecutionResult:
         outer = current_call_id.set(call_id)
         result: ToolExecutionResult | None = None
         failure: BaseException | None = None
