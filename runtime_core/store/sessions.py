@@ -71,7 +71,7 @@ def merge_state(stored: Mapping[str, Any], staged: Sequence[Sequence[str]]) -> d
     return state
 
 
-async def _read(call: Callable[[], Any]) -> Any:
+async def read_patiently(call: Callable[[], Any]) -> Any:
     """An attempt on a worker waits for a Redis that is away, as long as its lease may still be its own."""
     while True:
         try:
@@ -93,15 +93,15 @@ class SessionStore:
         self._partitions = partitions
 
     async def messages(self, session: SessionKey) -> list[dict[str, Any]]:
-        texts: list[str] = await _read(lambda: self._redis.lrange(self._key(session, "transcript"), 0, -1))
+        texts: list[str] = await read_patiently(lambda: self._redis.lrange(self._key(session, "transcript"), 0, -1))
         return [json.loads(text) for text in texts]
 
     async def artifacts(self, session: SessionKey) -> list[SessionArtifact]:
-        texts: list[str] = await _read(lambda: self._redis.lrange(self._key(session, "artifacts"), 0, -1))
+        texts: list[str] = await read_patiently(lambda: self._redis.lrange(self._key(session, "artifacts"), 0, -1))
         return [SessionArtifact.model_validate_json(text) for text in texts]
 
     async def state(self, session: SessionKey) -> dict[str, Any]:
-        fields: dict[str, str] = await _read(lambda: self._redis.hgetall(self._key(session, "state")))
+        fields: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(self._key(session, "state")))
         return {name: json.loads(text) for name, text in fields.items()}
 
     async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]]) -> None:

@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from runtime_core.contracts.context import RunScope, current_scope
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.ids import SessionKey
+from runtime_core.plugins.builtin.session.redis import RedisSession
 from runtime_core.store.connection import connect
 from runtime_core.store.sessions import SessionStore
 from tests.integration.fleet.conftest import wait_until
@@ -40,3 +41,17 @@ async def test_an_attempt_waits_with_its_reads_until_redis_is_back(caplog: pytes
 
         assert await asyncio.gather(*reads) == [[], [], {}]
         await redis.aclose()
+
+
+async def test_the_first_session_of_a_process_waits_for_redis_too(caplog: pytest.LogCaptureFixture) -> None:
+    with EmbeddedRedis() as server:
+        sessions = RedisSession({"redis_url": server.url})
+        server.stop()
+        current_scope.set(RunScope(writer=NoWrites()))
+        read = asyncio.create_task(sessions.load_messages("s"))
+        await wait_until(lambda: "cannot be read, trying again" in caplog.text or read.done(), "it waits")
+        assert not read.done(), read
+        server.start()
+
+        assert await read == []
+        await sessions.close()

@@ -34,6 +34,7 @@ from runtime_core.store.sessions import (
     merge_messages,
     merge_state,
     message_entry,
+    read_patiently,
     state_entries,
 )
 
@@ -140,8 +141,9 @@ class RedisSession(TypedConfig):
         async with self._opening:
             if self._opened is None:
                 settings = Settings()
-                self._redis = self._redis or connect(self.cfg.redis_url or settings.redis_url)
-                self._opened = SessionStore(self._redis, await open_store(self._redis, settings.partitions))
+                self._redis = redis = self._redis or connect(self.cfg.redis_url or settings.redis_url)
+                partitions = await read_patiently(lambda: open_store(redis, settings.partitions))
+                self._opened = SessionStore(redis, partitions)
             return self._opened
 
 
