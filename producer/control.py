@@ -26,14 +26,28 @@ from runtime_core.redaction import redacted_url
 _ROUND = 1.0
 
 
+class _App(Celery):
+    """Celery lets CELERY_BROKER_URL of the environment win over an app's settings; what a connection is told wins."""
+
+    url: str
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.url, **options)
+
+
 class ControlChannel:
     """``living`` says who lives: worker → its Celery node."""
 
     def __init__(self, url: str, living: Callable[[], Awaitable[Mapping[str, str]]]) -> None:
         self._url = url
         self._living = living
-        self._app = Celery("runlane-fleet", set_as_current=False)
-        self._app.conf.update(broker_settings(url))
+        settings = broker_settings(url)
+        self._app = _App("runlane-fleet", set_as_current=False)
+        self._app.url = settings["broker_url"]
+        self._app.conf.update(settings)
         # kombu's reply queue belongs to one thread.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runlane control")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from importlib import import_module
 from typing import cast
 
@@ -18,6 +20,11 @@ try:
     _settings = Settings()
 except ConfigError as error:
     raise SystemExit(f"runlane: {error}") from error
+
+for _name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+    # Celery lets it win over the settings: the worker would keep its leases in one Redis and consume from another.
+    if os.environ.pop(_name, None):
+        logging.getLogger(__name__).warning("%s has no effect here: RUNLANE_REDIS_URL is broker and store", _name)
 
 app = Celery("runlane", set_as_current=True, control="workers.control.replies:Control")
 app.conf.update(

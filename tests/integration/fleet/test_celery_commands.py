@@ -1,0 +1,89 @@
+"""Celery's own command next to a running fleet: what it prints is right and readable, and holds no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from typing import IO
+
+import pytest
+
+from producer.fleet import Fleet as Operator
+from tests.integration.fleet.conftest import Fleet, request, wait_until
+
+
+def celery(fleet: Fleet, *arguments: str) -> str:
+    """What the command prints on both streams; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "workers.app", *arguments],
+        env=environment(fleet),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def environment(fleet: Fleet) -> dict[str, str]:
+    """With another broker in it, which Celery by itself would ask."""
+    return os.environ | {"RUNLANE_REDIS_URL": fleet.redis_url, "CELERY_BROKER_URL": "redis://:hunter2@127.0.0.1:9/0"}
+
+
+async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fleet.start(2, CELERY_BROKER_URL="redis://127.0.0.1:9/0")
+    await fleet.ready()
+    with tempfile.TemporaryFile("w+") as printed:
+        command = [sys.executable, "-m", "celery", "-A", "workers.app", "events", "--dump"]
+        unbuffered = environment(fleet) | {"PYTHONUNBUFFERED": "1"}
+        with ExitStack() as stack:
+            dump = stack.enter_context(subprocess.Popen(command, env=unbuffered, stdout=printed, stderr=printed))
+            stack.callback(dump.kill)
+            await wait_until(lambda: "heartbeat:" in _text(printed), "the events are being dumped")
+            waiting = await fleet.client.submit(request("wait 60", "s1"))
+            await wait_until(lambda: len(fleet.journal()) == 1, "the run executes")
+
+            status = celery(fleet, "status")
+            assert "2 nodes online" in status
+            active = celery(fleet, "inspect", "active", "--json")
+            (task,) = (task for tasks in json.loads(_last_line(active)).values() for task in tasks)
+            assert (task["id"], task["name"]) == (waiting.run_id, "runlane.execute")
+            told = celery(fleet, "inspect", "runlane_status", "--json")
+            executing = [run["run"] for worker in json.loads(_last_line(told)).values() for run in worker["executing"]]
+            assert executing == [waiting.run_id]
+            queues = celery(fleet, "inspect", "active_queues", "--json")
+            consumed = [queue["name"] for worker in json.loads(_last_line(queues)).values() for queue in worker]
+            assert sorted(set(consumed)) == ["runs", *(f"runs.p{number:04}" for number in range(8))]
+            assert "hunter2" not in celery(fleet, "inspect", "conf")
+
+            assert "cancelling" in celery(fleet, "control", "revoke", waiting.run_id)
+            assert (await waiting.result(timeout=10)).stop_reason == "cancelled"
+            await wait_until(lambda: "task revoked:" in _text(printed), "its end is dumped")
+        events = _text(printed)
+    for event in ("task received:", "task started:", "task revoked:"):
+        assert any(event in line and waiting.run_id in line for line in events.splitlines()), events
+    assert "'input_length': 7" in events
+
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:9/0")
+    started = time.monotonic()
+    async with Operator(fleet.redis_url) as operator:
+        assert (await operator.workers()).ok
+    assert time.monotonic() - started < 10, "it did not ask the other broker"
+
+    assert "draining" in celery(fleet, "control", "runlane_drain", "-d", f"w1@{os.uname().nodename}")
+    await wait_until(lambda: fleet.workers[1].exit_code == 0, "the drained worker has ended")
+
+
+def _text(file: IO[str]) -> str:
+    return os.pread(file.fileno(), 10_000_000, 0).decode()
+
+
+def _last_line(printed: str) -> str:
+    return printed.strip().splitlines()[-1]
