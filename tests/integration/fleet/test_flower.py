@@ -148,12 +148,14 @@ def test_without_a_login_it_shows_and_changes_nothing_and_finds_the_queues_of_a_
 ) -> None:
     log = tmp_path / "flower.log"
     environment = {"RUNLANE_REDIS_URL": redis_url, "RUNLANE_PARTITIONS": "8", "CELERY_BROKER_URL": "redis://nowhere"}
-    with flower(log, **environment) as (url, _), httpx.Client(base_url=url) as http:
+    with flower(log, **environment) as (url, process), httpx.Client(base_url=url) as http:
         page = http.get("/broker")
         refused = http.get("/api/queues/length")
+        command_line = Path(f"/proc/{process.pid}/cmdline").read_text()
 
     assert all(f">{name}<" in page.text for name in _QUEUES), page.text
     assert refused.status_code == 401
+    assert "--read_only=true" in command_line, "else its pages have buttons"
     assert url.startswith("http://127.0.0.1:")
 
 
