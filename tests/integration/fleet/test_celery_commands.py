@@ -40,6 +40,8 @@ def environment(fleet: Fleet) -> dict[str, str]:
 async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     await fleet.start(2, CELERY_BROKER_URL="redis://127.0.0.1:9/0")
     await fleet.ready()
+    host = os.uname().nodename
+    both = ("-d", f"w0@{host},w1@{host}", "-t", "10")  # it is answered when both have
     with tempfile.TemporaryFile("w+") as printed:
         command = [sys.executable, "-m", "celery", "-A", "workers.app", "events", "--dump"]
         unbuffered = environment(fleet) | {"PYTHONUNBUFFERED": "1"}
@@ -50,20 +52,20 @@ async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.Mon
             waiting = await fleet.client.submit(request("wait 60", "s1"))
             await wait_until(lambda: len(fleet.journal()) == 1, "the run executes")
 
-            status = celery(fleet, "status")
+            status = celery(fleet, "status", *both)
             assert "2 nodes online" in status
-            active = celery(fleet, "inspect", "active", "--json")
+            active = celery(fleet, "inspect", "active", "--json", *both)
             (task,) = (task for tasks in json.loads(_last_line(active)).values() for task in tasks)
             assert (task["id"], task["name"]) == (waiting.run_id, "runlane.execute")
-            told = celery(fleet, "inspect", "runlane_status", "--json")
+            told = celery(fleet, "inspect", "runlane_status", "--json", *both)
             executing = [run["run"] for worker in json.loads(_last_line(told)).values() for run in worker["executing"]]
             assert executing == [waiting.run_id]
-            queues = celery(fleet, "inspect", "active_queues", "--json")
+            queues = celery(fleet, "inspect", "active_queues", "--json", *both)
             consumed = [queue["name"] for worker in json.loads(_last_line(queues)).values() for queue in worker]
             assert sorted(set(consumed)) == ["runs", *(f"runs.p{number:04}" for number in range(8))]
-            assert "hunter2" not in celery(fleet, "inspect", "conf")
+            assert "hunter2" not in celery(fleet, "inspect", "conf", *both)
 
-            assert "cancelling" in celery(fleet, "control", "revoke", waiting.run_id)
+            assert "cancelling" in celery(fleet, "control", "revoke", *both, waiting.run_id)
             assert (await waiting.result(timeout=10)).stop_reason == "cancelled"
             await wait_until(lambda: "task revoked:" in _text(printed), "its end is dumped")
         events = _text(printed)
@@ -77,7 +79,7 @@ async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.Mon
         assert (await operator.workers()).ok
     assert time.monotonic() - started < 10, "it did not ask the other broker"
 
-    assert "draining" in celery(fleet, "control", "runlane_drain", "-d", f"w1@{os.uname().nodename}")
+    assert "draining" in celery(fleet, "control", "runlane_drain", "-d", f"w1@{host}", "-t", "10")
     await wait_until(lambda: fleet.workers[1].exit_code == 0, "the drained worker has ended")
 
 
