@@ -91,10 +91,13 @@ def check_config(reading: Reading) -> Iterator[Finding]:
     beating = [worker for worker in status.workers if not worker.silent_ms]
     for worker in beating:
         if worker.config_problem:
+            behind = worker.config_version is None or worker.config_version < status.config_version
             yield error(
                 "config",
                 f"{worker.name} cannot load the newest agents config: {worker.config_problem}",
-                why=f"it keeps version {worker.config_version}, so the same agent differs between workers",
+                why=f"it keeps version {worker.config_version}, so the same agent differs between workers"
+                if behind
+                else "it started with that config all the same: runs of that agent fail there",
                 fix="correct it and push again: runlane config push agents.yaml; or runlane config rollback",
             )
     old = [

@@ -225,5 +225,11 @@ def test_a_worker_with_a_problem_is_not_told_twice() -> None:
     assert only(diagnose(reading)).what.endswith("its consumer is silent")
 
 
+@pytest.mark.parametrize(("version", "why"), [(2, "it keeps version 2"), (3, "runs of that agent fail there")])
+def test_a_config_that_a_worker_started_with_is_told_from_one_that_it_refused(version: int, why: str) -> None:
+    (finding,) = diagnose(worker(config_problem="no module x", config_version=version))
+    assert why in finding.why
+
+
 def test_a_long_list_is_shortened() -> None:
     assert names([str(number) for number in range(7)]) == "0, 1, 2, 3, 4 and 2 more"
