@@ -34,8 +34,9 @@ _PR_SET_PDEATHSIG = 1
 
 def worker_command(*, name: str | None = None, log_level: str = "info", extra: Sequence[str] = ()) -> list[str]:
     """The command line of a worker: plain Celery. Raises ModuleNotFoundError if the extra is not installed."""
-    if find_spec("celery") is None:
-        raise ModuleNotFoundError("a worker needs celery", name="celery")
+    for package in ("greenlet", "celery"):  # the first is what only workers need, and names their extra
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"a worker needs {package}", name=package)
     hostname = ["--hostname", name if "@" in name else f"{name}@%h"] if name else []
     return [
         *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
