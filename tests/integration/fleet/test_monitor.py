@@ -22,14 +22,14 @@ async def test_a_fleet_is_shown_and_a_worker_that_was_stopped_is_named(fleet: Fl
     async with Monitor(fleet.redis_url) as monitor:
 
         async def told() -> bool:
-            """A heartbeat is sent twice a second; the newest may be older than the run."""
-            return sum(worker.executing or 0 for worker in (await monitor.status()).workers) == 1
+            """A heartbeat is sent twice a second; the newest may be older than the run, or than the partitions."""
+            workers = (await monitor.status()).workers
+            held = sum(worker.partitions or 0 for worker in workers)
+            return (sum(worker.executing or 0 for worker in workers), held) == (1, PARTITIONS)
 
-        await wait_until(told, "a worker says that it executes a run")
+        await wait_until(told, "the workers say that they execute a run and hold all partitions")
         status = await monitor.status()
-        assert (
-            status.count(PartitionState.OWNED) == PARTITIONS == sum(worker.partitions or 0 for worker in status.workers)
-        )
+        assert status.count(PartitionState.OWNED) == PARTITIONS
         assert {worker.name.partition("@")[0] for worker in status.workers} == {first.name, second.name}
         assert all(worker.member and worker.pid and worker.release and not worker.problem for worker in status.workers)
         assert (status.pending, status.finished) == (2, 1)
