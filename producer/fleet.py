@@ -17,13 +17,13 @@ from producer.control import ControlChannel
 from producer.reports import Answer, FleetReport, ReloadReport
 from producer.subscriptions import Signal
 from runtime_core.contracts.commands import FleetCommand
-from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion, this_author
+from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion
 from runtime_core.contracts.fleet import FleetStatus
 from runtime_core.contracts.fleet_event import FleetEvent
 from runtime_core.errors import AgentNotFoundError, ConfigError, ConfigLoadError, InvalidInputError, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, check_name, check_session_id
 from runtime_core.store import keys
-from runtime_core.store.configs import Activation
+from runtime_core.store.configs import Activation, this_author
 from runtime_core.store.overview import read_status
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"

@@ -67,7 +67,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _execute(*_: Any, **__: Any) -> None:
-    raise NotImplementedError("only a worker executes tasks: send this one to the queue `runs`")
+    raise RuntimeError("only a worker executes tasks: send this one to the queue `runs`")
 
 
 try:

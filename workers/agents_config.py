@@ -11,10 +11,10 @@ from typing import Any
 from runtime_core.clock import boot_seconds
 from runtime_core.config.loader import load_config_text, read_config_file
 from runtime_core.config.schema import AppConfig
-from runtime_core.contracts.config_version import ConfigText, this_author
+from runtime_core.contracts.config_version import ConfigText
 from runtime_core.errors import ConfigError, RunlaneError
 from runtime_core.kernel.runtime import Runtime
-from runtime_core.store.configs import ConfigStore
+from runtime_core.store.configs import ConfigStore, this_author
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.leases import FleetView
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from enum import StrEnum
 from typing import Self
 
@@ -50,12 +48,3 @@ class ConfigVersion(BaseModel):
     #: Where it came from: a file's path, ``rollback to 3``, …
     source: str
     created_ms: int
-
-
-def this_author() -> str:
-    """user@host of this process, as far as it has a user: a container's may have none."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -124,3 +126,12 @@ class ConfigStore:
         if text is None:
             raise ConfigError(problem, hint=hint)
         return ConfigText(text=text, format=ConfigFormat(form or ConfigFormat.YAML))
+
+
+def this_author() -> str:
+    """user@host of this process, as far as it has a user: a container's may have none."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"

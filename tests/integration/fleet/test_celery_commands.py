@@ -14,6 +14,8 @@ from typing import IO
 import pytest
 
 from producer.fleet import Fleet as Operator
+from producer.flower_app import ALL_QUEUES, make_app
+from runtime_core.config.settings import Settings
 from tests.integration.fleet.conftest import Fleet, request, wait_until
 
 
@@ -72,6 +74,18 @@ async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.Mon
     for event in ("task received:", "task started:", "task revoked:"):
         assert any(event in line and waiting.run_id in line for line in events.splitlines()), events
     assert "'input_length': 7" in events
+
+    with make_app(Settings(redis_url=fleet.redis_url, partitions=16)) as monitor:
+        monitor.send_task("no.such.task", queue="runs", args=["hunter2"])
+        consumed = monitor.control.inspect([f"w0@{host}", f"w1@{host}"], timeout=10).active_queues()
+        shown = monitor.control.inspect(timeout=2).active_queues()
+        refused = monitor.control.add_consumer("x", destination=[f"w0@{host}"], reply=True, timeout=10)
+    assert len(consumed) == 2
+    assert len(shown[ALL_QUEUES]) == 17, "those that nobody consumes, too"
+    assert "queues of its partitions" in refused[0][f"w0@{host}"]["error"]
+    await wait_until(lambda: "dropped the task 'no.such.task'" in fleet.logs(), "a worker says what it dropped")
+    assert "hunter2" not in fleet.logs()
+    assert "Traceback" not in fleet.logs()
 
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:9/0")
     started = time.monotonic()
