@@ -81,8 +81,8 @@ async def test_celerys_own_commands_behave(fleet: Fleet, monkeypatch: pytest.Mon
         shown = monitor.control.inspect(timeout=2).active_queues()
         refused = monitor.control.add_consumer("x", destination=[f"w0@{host}"], reply=True, timeout=10)
     assert len(consumed) == 2
-    assert len(shown[ALL_QUEUES]) == 17, "those that nobody consumes, too"
-    assert "queues of its partitions" in refused[0][f"w0@{host}"]["error"]
+    assert len(shown.get(ALL_QUEUES, ())) == 17, "those that nobody consumes, too"
+    assert "queues of its partitions" in str(refused)
     await wait_until(lambda: "dropped the task 'no.such.task'" in fleet.logs(), "a worker says what it dropped")
     assert "hunter2" not in fleet.logs()
     assert "Traceback" not in fleet.logs()
