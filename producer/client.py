@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
@@ -22,7 +23,15 @@ from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunSt
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
 from runtime_core.events.projection import chunk_from_frame, projects
-from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, check_name, check_session_id, scoped_run_id, split_run_id
+from runtime_core.ids import (
+    DEFAULT_TENANT,
+    ScopedRunId,
+    check_name,
+    check_session_id,
+    scoped_run_id,
+    session_key,
+    split_run_id,
+)
 from runtime_core.store import keys
 from runtime_core.store.dead_letters import DeadLetterEntry
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
@@ -69,6 +78,12 @@ class AsyncClient:
     async def aclose(self) -> None:
         """Close the connections; what still waits raises RunlaneError. Runs go on."""
         await self._store.aclose()
+
+    def with_tenant(self, tenant: str) -> Self:
+        """Another tenant's view over the same connections; they are closed with the client that it was made of."""
+        view = copy(self)
+        view.tenant = check_name("tenant", tenant)
+        return view
 
     async def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> RunHandle:
         """Accept a run; one round trip after the client's first use.
@@ -233,10 +248,30 @@ class AsyncClient:
         return await self._store.call(lambda: lister.list(self.tenant, limit=limit), patience=READ_PATIENCE_S)
 
     async def session(self, session_id: str) -> SessionStory:
-        """One session and what it keeps. Raises InvalidInputError if the store knows nothing of it."""
+        """One session and what it keeps. Raises SessionNotFound."""
         check_session_id(session_id)
         lister = await self._store.session_lister()
         return await self._store.call(lambda: lister.show(self.tenant, session_id), patience=READ_PATIENCE_S)
+
+    async def messages(self, session_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """The transcript of a session's finished runs, oldest first: up to ``limit`` messages behind the first
+        ``after``. Empty for a session that keeps none.
+        """
+        if after < 0 or limit < 1:
+            raise InvalidInputError(f"after is {after}, limit is {limit}", hint="after is 0 or more, limit 1 or more")
+        session, sessions = session_key(self.tenant, check_session_id(session_id)), await self._store.sessions()
+        return await self._store.call(
+            lambda: sessions.messages(session, after=after, limit=limit), patience=READ_PATIENCE_S
+        )
+
+    async def delete_session(self, session_id: str) -> None:
+        """Forget what the store keeps of a session: state, transcript, artifacts. Its runs' records stay.
+
+        Plugins that a worker holds warm may still remember: ``Fleet.close_session`` drops them. Raises SessionError
+        while the session has an unfinished run.
+        """
+        session, sessions = session_key(self.tenant, check_session_id(session_id)), await self._store.sessions()
+        await self._store.call(lambda: sessions.delete(session))
 
     async def events(self, run_id: str = "*") -> AsyncGenerator[Frame, None]:
         """The raw bus: every event of one run from start to end, or of all runs of the tenant (``"*"``) for ever.

@@ -28,6 +28,7 @@ from runtime_core.store.run_list import RunLister
 from runtime_core.store.run_stories import read_story
 from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, RunStore
 from runtime_core.store.session_list import SessionLister
+from runtime_core.store.sessions import SessionStore
 
 #: Seconds that a read outlasts an outage of Redis; a restart with a large append-only file takes about that long.
 READ_PATIENCE_S = 30.0
@@ -105,6 +106,10 @@ class StoreConnection:
     async def run_lister(self) -> RunLister:
         runs, _ = await self._open()
         return RunLister(self._redis, runs.partitions)
+
+    async def sessions(self) -> SessionStore:
+        runs, _ = await self._open()
+        return SessionStore(self._redis, runs.partitions)
 
     async def session_lister(self) -> SessionLister:
         runs, _ = await self._open()

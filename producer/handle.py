@@ -29,9 +29,9 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"RunHandle(run_id={self.run_id!r}, session_id={self.session_id!r})"
 
-    def stream(self, after: int = 0) -> AsyncGenerator[RunStreamChunk, None]:
-        """Its chunks behind sequence ``after``; see AsyncClient.stream."""
-        return self._client.stream(self.run_id, after=after)
+    def stream(self, after: int | str = 0, *, children: bool = False) -> AsyncGenerator[RunStreamChunk, None]:
+        """Its chunks behind the cursor ``after``; see AsyncClient.stream."""
+        return self._client.stream(self.run_id, after=after, children=children)
 
     async def result(self, timeout: float | None = None) -> RunResult:
         """Its result, as soon as it has one; see AsyncClient.result."""

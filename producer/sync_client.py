@@ -6,6 +6,7 @@ It drives an AsyncClient on a loop thread of its own; there is no second impleme
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
@@ -36,8 +37,8 @@ class SyncRunHandle:
     def __repr__(self) -> str:
         return f"SyncRunHandle(run_id={self.run_id!r}, session_id={self.session_id!r})"
 
-    def stream(self, after: int = 0) -> Iterator[RunStreamChunk]:
-        return self._client.stream(self.run_id, after=after)
+    def stream(self, after: int | str = 0, *, children: bool = False) -> Iterator[RunStreamChunk]:
+        return self._client.stream(self.run_id, after=after, children=children)
 
     def result(self, timeout: float | None = None) -> RunResult:
         return self._client.result(self.run_id, timeout=timeout)
@@ -90,6 +91,11 @@ class Client:
         """Close the connections and end the thread; may be called twice. Runs go on, calls that wait are ended."""
         self._thread.close()
 
+    def with_tenant(self, tenant: str) -> Self:
+        view = copy(self)
+        view._client = self._client.with_tenant(tenant)
+        return view
+
     def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> SyncRunHandle:
         return SyncRunHandle(self, self._thread.wait(self._client.submit(request, **fields)))
 
@@ -119,8 +125,10 @@ class Client:
     ) -> Generator[RunStreamChunk, None, None]:
         return self._thread.iterate(self._client.run_stream(request, on_disconnect=on_disconnect, **fields))
 
-    def stream(self, run_id: str, *, after: int = 0) -> Generator[RunStreamChunk, None, None]:
-        return self._thread.iterate(self._client.stream(run_id, after=after))
+    def stream(
+        self, run_id: str, *, after: int | str = 0, children: bool = False
+    ) -> Generator[RunStreamChunk, None, None]:
+        return self._thread.iterate(self._client.stream(run_id, after=after, children=children))
 
     def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
         return self._thread.wait(self._client.result(run_id, timeout=timeout))
@@ -151,6 +159,12 @@ class Client:
 
     def session(self, session_id: str) -> SessionStory:
         return self._thread.wait(self._client.session(session_id))
+
+    def messages(self, session_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        return self._thread.wait(self._client.messages(session_id, after=after, limit=limit))
+
+    def delete_session(self, session_id: str) -> None:
+        self._thread.wait(self._client.delete_session(session_id))
 
     def events(self, run_id: str = "*") -> Generator[Frame, None, None]:
         return self._thread.iterate(self._client.events(run_id))

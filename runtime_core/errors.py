@@ -313,6 +313,12 @@ class RunNotFound(RunlaneError):
     code = "run.not_found"
 
 
+class SessionNotFound(RunlaneError):
+    """There is no such session; it may have expired."""
+
+    code = "session.not_found"
+
+
 class RunDeadLetter(RunlaneError):
     """The run was given up on."""
 

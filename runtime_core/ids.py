@@ -40,6 +40,11 @@ def ingress_run_id(celery_id: str) -> str:
     return derived_run_id("celery", celery_id)
 
 
+def idempotent_run_id(tenant: str, key: str) -> str:
+    """The run id of a tenant's idempotency key: submitting with the same key again is submitting the same run."""
+    return derived_run_id("idempotency", tenant, key)
+
+
 def check_name(kind: str, value: str) -> str:
     """Return ``value`` if it is a valid tenant or run id, else raise InvalidInputError that names ``kind``."""
     if not NAME.fullmatch(value):

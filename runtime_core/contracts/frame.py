@@ -11,6 +11,8 @@
 | config_version | the agents config the session is pinned to, null before its first admit |
 | ids | {run_id, session_id, agent_id, parent_run_id} |
 | payload | the event's own object; of ``run.finished``: {stop_reason, result} |
+| stored | only of a payload too large to travel: its bytes. It stands once in the store then, beside the log or as
+  the result of the run's record, and ``payload`` holds its short fields |
 
 ``store/lua/_prelude.lua`` composes the same object for the few frames that scripts append (run.interrupted, and the
 end of a run that no attempt ends); a contract test holds the two together.
@@ -26,6 +28,10 @@ from pydantic_core import PydanticSerializationError, to_json
 
 VERSION = 1
 TERMINAL_EVENT = "run.finished"
+#: Bytes of a payload beyond which it is stored once, and fetched by whoever reads the frame.
+INLINE_BYTES = 32 * 1024
+#: Characters of a text that a frame shows of a stored payload.
+SHORT_TEXT = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,8 @@ class Frame:
     ids: RunIds
     config_version: int | None = None
     payload: dict[str, Any] = field(default_factory=dict)
+    #: Bytes of the payload, if it is kept in the store and not in this frame.
+    stored: int | None = None
 
     @property
     def terminal(self) -> bool:
@@ -72,13 +80,28 @@ def encode_payload(payload: dict[str, Any]) -> bytes:
         )
 
 
+def short_fields(payload: dict[str, Any]) -> dict[str, Any]:
+    """What a frame says itself of a payload that is stored: names, ids, numbers."""
+    return {
+        name: value
+        for name, value in payload.items()
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= SHORT_TEXT)
+    }
+
+
 def encode_frame(frame: Frame) -> bytes:
+    return encode_frame_around(frame, encode_payload(frame.payload))
+
+
+def encode_frame_around(frame: Frame, payload: bytes) -> bytes:
+    """``frame`` with a payload that is JSON already."""
+    stored = "" if frame.stored is None else f'"stored":{frame.stored},'
     head = (
         f'{{"v":{VERSION},"logged":{"true" if frame.logged else "false"},"sequence":{frame.sequence},'
         f'"attempt":{frame.attempt},"event":{json.dumps(frame.event)},"timestamp_ms":{frame.timestamp_ms},'
-        f'"config_version":{json.dumps(frame.config_version)},"ids":'
+        f'"config_version":{json.dumps(frame.config_version)},{stored}"ids":'
     )
-    return b"".join((head.encode(), to_json(frame.ids.as_dict()), b',"payload":', encode_payload(frame.payload), b"}"))
+    return b"".join((head.encode(), to_json(frame.ids.as_dict()), b',"payload":', payload, b"}"))
 
 
 def decode_frame(data: bytes | str) -> Frame:
@@ -96,6 +119,7 @@ def decode_frame(data: bytes | str) -> Frame:
             config_version=value["config_version"],
             ids=RunIds(**value["ids"]),
             payload=value["payload"],
+            stored=value.get("stored"),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"not a frame: {data[:120]!r}") from error

@@ -32,7 +32,8 @@ class RunStreamChunk(BaseModel):
     """One chunk of a run's stream.
 
     ``sequence`` is dense per run from 1, over all attempts; ``run.finished`` is last, always, and alone carries
-    ``result``. ``attempt`` is 0 before the first attempt. ``timestamp_ms`` is milliseconds since the epoch.
+    ``result``. ``attempt`` is 0 before the first attempt. ``timestamp_ms`` is milliseconds since the epoch. ``cursor``
+    is what a reader on the fleet hands back as ``after`` to go on behind this chunk.
     """
 
     kind: RunStreamChunkKind
@@ -44,3 +45,4 @@ class RunStreamChunk(BaseModel):
     timestamp_ms: int = 0
     payload: dict[str, Any] = Field(default_factory=dict)
     result: RunResult | None = None
+    cursor: str = ""

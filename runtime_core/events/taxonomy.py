@@ -33,6 +33,7 @@ EVENTS: dict[str, EventSpec] = {
     "run.failed": EventSpec("The run ended without an output.", ("error", "error_details")),
     "session.run.completed": EventSpec("The run of the session is over.", ("stop_reason", "duration_ms")),
     "run.finished": EventSpec("The run's last event: its result.", ("stop_reason", "result")),
+    "run.child_submitted": EventSpec("A child of the run was accepted.", ("run_id",)),
     "run.interrupted": EventSpec("The attempt ended early; another one follows."),
     "stream.gap": EventSpec("The log no longer holds what the reader asked for."),
     "validation.retry": EventSpec("The output did not validate; the pattern runs again.", ("attempt", "error")),

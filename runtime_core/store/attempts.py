@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
@@ -14,8 +15,15 @@ from runtime_core.session_cache import DEFAULT_IDLE_SECONDS
 from runtime_core.store.leases import Lease
 from runtime_core.store.scripts import Argument, fenced, run_script
 
-#: A frame ready to be written: its sequence, whether it is logged, its bytes.
-NumberedFrame = tuple[int, bool, bytes]
+
+class NumberedFrame(NamedTuple):
+    """A frame ready to be written."""
+
+    sequence: int
+    logged: bool
+    data: bytes
+    #: Its payload as JSON, if that is too large to stand in ``data``; stored once, beside the log.
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +124,8 @@ class AttemptStore:
     async def append(self, admission: Admission, frames: Sequence[NumberedFrame]) -> bool:
         """Append and publish a batch, in order. True if the run is to be cancelled."""
         values: list[Argument] = []
-        for sequence, logged, data in frames:
-            values += (sequence, int(logged), data)
+        for frame in frames:
+            values += (frame.sequence, int(frame.logged), frame.data, frame.payload)
         reply = await self._write("append", admission, *values)
         return reply[1] == "1"
 

@@ -7,6 +7,9 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | lease | HASH | owner, fence, expires, reserved_for, reserved_until | acquire renew release | for ever: the fence must not be lost |
 | run:<id> | HASH | the run record | submit and every script of a run | 24 h after it finished |
 | log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit append finish cancel requeue | 24 h after |
+| payloads:<id> | HASH | sequence → payload of a frame in the log that is too large to stand there | append | 24 h after |
+| snapshot:<id> | HASH | how things stood behind the last frame that the log dropped: sequence, status, attempt, ``call:<call id>`` → tool of each open call, truncated | append finish | 24 h after |
+| said:<id> | STRING | the text until then of that attempt, its last 1 MiB at the most | append finish | 24 h after |
 | staged:<id> | LIST | session writes of the attempt | stage, admit cuts | until finish |
 | steps:<id> | HASH | durable step → ``<session writes staged by then>:<delta>`` | step | 24 h after |
 | children:<id> | SET | child runs; takes none once the run is cancelled | submit | 24 h after |
@@ -61,7 +64,7 @@ from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.partitioning import partition_name
 
 #: Version of this catalogue and of the scripts; a process refuses a store of another version.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 META = "rl:meta"
 WORKERS = "rl:workers"
@@ -102,6 +105,9 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:stats": Life.STORE,
     "rl:{p????}:run:*": Life.RUN,
     "rl:{p????}:log:*": Life.RUN,
+    "rl:{p????}:payloads:*": Life.RUN,
+    "rl:{p????}:snapshot:*": Life.RUN,
+    "rl:{p????}:said:*": Life.RUN,
     "rl:{p????}:steps:*": Life.RUN,
     "rl:{p????}:children:*": Life.RUN,
     "rl:{p????}:crashes:*": Life.RUN,
@@ -185,6 +191,18 @@ def run(partition: int, run_id: ScopedRunId) -> str:
 
 def log(partition: int, run_id: ScopedRunId) -> str:
     return f"{prefix(partition)}log:{run_id}"
+
+
+def payloads(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}payloads:{run_id}"
+
+
+def snapshot(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}snapshot:{run_id}"
+
+
+def said(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}said:{run_id}"
 
 
 def events_channel(partition: int, run_id: ScopedRunId) -> str:

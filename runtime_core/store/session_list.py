@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from runtime_core.contracts.run_story import SessionList, SessionStory, SessionView
-from runtime_core.errors import InvalidInputError
+from runtime_core.errors import SessionNotFound
 from runtime_core.ids import SessionKey, session_key, split_run_id, split_session_key
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
@@ -45,7 +45,7 @@ class SessionLister:
         return SessionList(sessions=tuple(views[:limit]), complete=complete and all_keys)
 
     async def show(self, tenant: str, session_id: str) -> SessionStory:
-        """Raises InvalidInputError for a session that the store knows nothing of."""
+        """Raises SessionNotFound if the store knows nothing of it."""
         session = session_key(tenant, session_id)
         partition = partition_of(session, self._partitions)
         (view,) = await self._views([session])
@@ -63,9 +63,10 @@ class SessionLister:
         runs, state, messages, artifacts, *ttls = await execute(pipeline)
         alive = [ttl for ttl in ttls if ttl > 0]
         if not (alive or view.pending or view.live_run or view.unreadable):
-            raise InvalidInputError(
+            raise SessionNotFound(
                 f"there is no session {session_id!r}",
                 hint="check the id and the tenant; a session is kept for 30 days after its last run",
+                session_id=session_id,
             )
         named = {"runs": runs, "state": state, "transcript": messages, "artifacts": artifacts}
         return SessionStory(

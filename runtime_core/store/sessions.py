@@ -92,8 +92,12 @@ class SessionStore:
         self._redis = redis
         self._partitions = partitions
 
-    async def messages(self, session: SessionKey) -> list[dict[str, Any]]:
-        texts: list[str] = await read_patiently(lambda: self._redis.lrange(self._key(session, "transcript"), 0, -1))
+    async def messages(self, session: SessionKey, *, after: int = 0, limit: int = 0) -> list[dict[str, Any]]:
+        """Its transcript, oldest message first, behind the first ``after`` messages; ``limit`` 0 for all."""
+        last = after + limit - 1 if limit else -1
+        texts: list[str] = await read_patiently(
+            lambda: self._redis.lrange(self._key(session, "transcript"), after, last)
+        )
         return [json.loads(text) for text in texts]
 
     async def artifacts(self, session: SessionKey) -> list[SessionArtifact]:

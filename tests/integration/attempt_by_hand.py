@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, encode_frame
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 from runtime_core.ids import ScopedRunId, split_run_id
-from runtime_core.store.attempts import Admission, AttemptStore
+from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.runs import RunStore
 
@@ -49,7 +49,7 @@ class AttemptByHand:
         )
 
     async def append(self, *frames: Frame) -> bool:
-        batch = [(frame.sequence, frame.logged, encode_frame(frame)) for frame in frames]
+        batch = [NumberedFrame(frame.sequence, frame.logged, encode_frame(frame)) for frame in frames]
         return await self._store.append(self.admission, batch)
 
     async def emit(self, event: str, *, logged: bool = True, **payload: Any) -> bool:

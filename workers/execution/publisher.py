@@ -1,7 +1,7 @@
 """Mirrors one attempt's events to Redis: numbers them, and writes what accumulated while the last write was in flight.
 
-No timer: a lone event leaves at once, a burst leaves in few scripts. A batch keeps its numbers and bytes until it is
-answered, so that sending it again changes nothing.
+No timer: a lone event leaves at once, a burst leaves in few scripts, with neighbouring deltas of text in one frame. A
+batch keeps its numbers and bytes until it is answered, so that sending it again changes nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runtime_core.clock import now_ms
-from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, encode_frame
+from runtime_core.contracts.frame import (
+    INLINE_BYTES,
+    TERMINAL_EVENT,
+    Frame,
+    RunIds,
+    encode_frame,
+    encode_frame_around,
+    encode_payload,
+    short_fields,
+)
 from runtime_core.contracts.run import RunResult
 from runtime_core.errors import LeaseLost
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.events.projection import projects
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from runtime_core.store.connection import RETRYABLE
+from workers.execution.event_buffer import EventBuffer, WaitingEvent
 from workers.monitoring.metrics import EVENTS, PUBLISH_BATCH, PUBLISH_FAILURES, WRITE_RETRIES
 
 logger = logging.getLogger(__name__)
 
-#: Frames that may wait for Redis; beyond it the agent waits too.
-_BUFFER_FRAMES = 1000
-#: Frames in one script, which blocks Redis for about 5 µs each.
-_BATCH_FRAMES = 250
+#: Bytes of a logged payload beyond which it is dropped: half of what a run's log may hold, see lua/_prelude.lua.
+_LARGEST_PAYLOAD = 4 * 1024 * 1024
 #: Every attempt's first: it says nothing of the agent's speed.
 _BEGIN_EVENT = "run.started"
 #: Seconds before a write is tried again; Redis is away or starting then.
@@ -58,9 +66,11 @@ async def until_answered(write: Callable[[], Awaitable[None]], guard: Callable[[
 class Publisher:
     """1. ``publish`` returns at once unless the buffer is full. It raises LeaseLost once the attempt may write no more.
 
-    2. Events that project to a chunk get the next sequence; others carry the last one and are not logged.
-    3. ``flush`` returns when everything is written, or raises LeaseLost.
-    4. Redis may refuse a batch for good. Then it and what follows is dropped, ``publish`` raises that error, ``flush``
+    2. Events that project to a chunk get the next sequence; others carry the last one and are not logged. Numbers are
+       given when a batch is made, so that deltas can still be coalesced before.
+    3. A payload too large to travel is stored once beside the log.
+    4. ``flush`` returns when everything is written, or raises LeaseLost.
+    5. Redis may refuse a batch for good. Then it and what follows is dropped, ``publish`` raises that error, ``flush``
        returns it, and the terminal frame follows what was written.
     """
 
@@ -83,7 +93,7 @@ class Publisher:
         self._on_lost = on_lost
         self._on_first_chunk: Callable[[], None] | None = on_first_chunk
         self._sequence = self._written = admission.sequence
-        self._waiting: list[NumberedFrame] = []
+        self._waiting = EventBuffer()
         self._writer: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
@@ -93,11 +103,14 @@ class Publisher:
         await self._room.wait()
         if self._failure is not None:
             raise self._failure
-        self._waiting.append(self._number(event.name, event.payload, event.timestamp_ms, projects(event.name)))
-        if len(self._waiting) >= _BUFFER_FRAMES:
+        self._waiting.add(event)
+        if self._waiting.full:
             self._room.clear()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"publisher of {self._admission.run}")
+        if self._on_first_chunk is not None and event.name != _BEGIN_EVENT and projects(event.name):
+            self._on_first_chunk()
+            self._on_first_chunk = None
 
     async def flush(self) -> Exception | None:
         while self._writer is not None:
@@ -107,17 +120,41 @@ class Publisher:
         return self._failure
 
     def terminal(self, result: RunResult) -> tuple[int, bytes]:
-        """The last frame, to be handed to finish after ``flush``."""
-        payload: dict[str, Any] = {"stop_reason": result.stop_reason, "result": result.model_dump(mode="json")}
-        sequence, _, data = self._number(TERMINAL_EVENT, payload, now_ms(), True)
-        return sequence, data
+        """The last frame, to be handed to finish after ``flush``. A large result stands in the run's record alone."""
+        encoded = result.model_dump_json().encode()
+        stored = len(encoded) if len(encoded) > INLINE_BYTES else None
+        payload: dict[str, Any] = {"stop_reason": result.stop_reason}
+        if stored is None:
+            payload["result"] = result.model_dump(mode="json")
+        self._sequence += 1
+        return self._sequence, encode_frame(self._frame(TERMINAL_EVENT, now_ms(), payload=payload, stored=stored))
 
-    def _number(self, name: str, payload: dict[str, Any], timestamp_ms: int, logged: bool) -> NumberedFrame:
-        self._sequence += logged
-        if logged and name != _BEGIN_EVENT and self._on_first_chunk is not None:
-            self._on_first_chunk()
-            self._on_first_chunk = None
-        frame = Frame(
+    def _number(self, event: WaitingEvent) -> NumberedFrame:
+        self._sequence += event.logged
+        payload = encode_payload(event.payload) if event.encoded is None else event.encoded
+        stored = None
+        if len(payload) > INLINE_BYTES:
+            short = short_fields(event.payload)
+            if not event.logged or len(payload) > _LARGEST_PAYLOAD:
+                short, stored = {**short, "too_large": len(payload)}, None
+            else:
+                stored = payload
+            payload = encode_payload(short)
+        frame = self._frame(
+            event.name, event.timestamp_ms, logged=event.logged, stored=None if stored is None else len(stored)
+        )
+        return NumberedFrame(self._sequence, event.logged, encode_frame_around(frame, payload), stored or b"")
+
+    def _frame(
+        self,
+        name: str,
+        timestamp_ms: int,
+        *,
+        logged: bool = True,
+        payload: dict[str, Any] | None = None,
+        stored: int | None = None,
+    ) -> Frame:
+        return Frame(
             logged=logged,
             sequence=self._sequence,
             attempt=self._admission.attempt,
@@ -125,20 +162,19 @@ class Publisher:
             timestamp_ms=timestamp_ms,
             ids=self._ids,
             config_version=self._admission.config_version,
-            payload=payload,
+            payload=payload or {},
+            stored=stored,
         )
-        return self._sequence, logged, encode_frame(frame)
 
     async def _write(self) -> None:
         try:
             while self._waiting:
-                batch = self._waiting[:_BATCH_FRAMES]
+                batch = [self._number(event) for event in self._waiting.take()]
                 await until_answered(lambda: self._append(batch), self._guard, f"events of run {self._admission.run}")  # noqa: B023
-                self._written = batch[-1][0]
+                self._written = self._sequence
                 EVENTS.inc(len(batch))
                 PUBLISH_BATCH.observe(len(batch))
-                del self._waiting[: len(batch)]
-                if len(self._waiting) < _BUFFER_FRAMES:
+                if not self._waiting.full:
                     self._room.set()
         except Exception as error:
             self._failure = error

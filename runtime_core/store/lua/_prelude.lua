@@ -13,6 +13,7 @@ local RECORD_SECONDS = 24 * 3600              -- a finished run can be read, and
 local DEAD_LETTER_SECONDS = 30 * 24 * 3600
 local SESSION_SECONDS = 30 * 24 * 3600
 local LOG_FRAMES, LOG_BYTES = 10000, 8 * 1024 * 1024   -- bounds of one run's log; beyond them the oldest frames go
+local SAID_BYTES = 1024 * 1024                -- of the text that the log dropped, so much is kept: its end
 local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given up on (dead letter)
 local PROBATION_CRASHES, CHARGE_LIMIT = 2, 3  -- so many crashes bring a run into probation, so many crashes there end it
 local SOLO_MS = 5000                          -- for so long a run with its last chance executes alone, and a suspect is fresh
@@ -26,6 +27,9 @@ local function session_key(session, part) return prefix .. 'session:' .. session
 local LEASE, READY, LIVE = KEYS[1], prefix .. 'ready', prefix .. 'live'
 local CANCELS, CASCADES, DEADLINES = prefix .. 'cancels', prefix .. 'cascades', prefix .. 'deadlines'
 local STATS, CONTROL = prefix .. 'stats', prefix .. 'control'
+local function payloads_key(id) return prefix .. 'payloads:' .. id end
+local function snapshot_key(id) return prefix .. 'snapshot:' .. id end
+local function said_key(id) return prefix .. 'said:' .. id end
 local function children_key(id) return prefix .. 'children:' .. id end
 local function steps_key(id) return prefix .. 'steps:' .. id end
 
@@ -51,25 +55,65 @@ local function is_current(run, attempt, fence)
   return run.state == 'running' and run.attempt == attempt and run.fence == fence
 end
 
--- Logged frames in order: {{sequence, bytes}, …}. Keeps the log within both bounds and publishes each frame.
+local STATUS_AFTER = {['run.queued'] = 'queued', ['run.started'] = 'running', ['run.interrupted'] = 'interrupted'}
+
+-- Text of the attempt that only the snapshot still has. Its beginning goes first, at a character of UTF-8.
+local function say(id, text)
+  if call('APPEND', said_key(id), text) <= SAID_BYTES then return end
+  local kept = call('GETRANGE', said_key(id), -SAID_BYTES / 2, -1)
+  call('SET', said_key(id), (string.gsub(kept, '^[\128-\191]+', '', 1)))
+  call('HSET', snapshot_key(id), 'truncated', '1')
+end
+
+-- What the log drops goes into the run's snapshot: how things stood behind that frame, for readers who missed it. An
+-- attempt starts anew, with no text and no open tool calls.
+local function fold(id, sequence, bytes)
+  local snapshot, ok, frame = snapshot_key(id), pcall(cjson.decode, bytes)
+  if not ok or type(frame) ~= 'table' or type(frame.payload) ~= 'table' then frame = {payload = {}} end
+  local event, payload = frame.event, frame.payload
+  if event == 'run.started' then call('DEL', snapshot, said_key(id)) end
+  call('HSET', snapshot, 'sequence', integer(sequence))
+  if STATUS_AFTER[event] then call('HSET', snapshot, 'status', STATUS_AFTER[event], 'attempt', tostring(frame.attempt)) end
+  if event == 'llm.delta' and type(payload.text) == 'string' then say(id, payload.text)
+  elseif event == 'tool.called' and type(payload.call_id) == 'string' then
+    call('HSET', snapshot, 'call:' .. payload.call_id, tostring(payload.tool_id))
+  elseif (event == 'tool.succeeded' or event == 'tool.failed') and type(payload.call_id) == 'string' then
+    call('HDEL', snapshot, 'call:' .. payload.call_id)
+  end
+end
+
+-- The oldest frame of the log, with its payload: out of the log, into the snapshot. Returns the bytes that it took.
+local function drop_oldest(id)
+  local entry = call('XRANGE', log_key(id), '-', '+', 'COUNT', 1)[1]
+  local sequence, bytes = string.match(entry[1], '^%d+'), entry[2][2]
+  local stored = call('HSTRLEN', payloads_key(id), sequence)
+  fold(id, sequence, bytes)
+  if stored > 0 then call('HDEL', payloads_key(id), sequence) end
+  call('XDEL', log_key(id), entry[1])
+  return #bytes + stored
+end
+
+-- Logged frames in order: {{sequence, bytes, payload}, …}; a payload that is not in the bytes stands beside the log.
+-- Publishes each frame and keeps the log within both bounds.
 local function append_log(id, frames)
   local bytes = tonumber(call('HGET', run_key(id), 'log_bytes') or '0')
   for _, frame in ipairs(frames) do
-    call('XADD', log_key(id), 'MAXLEN', '~', LOG_FRAMES, integer(frame[1]) .. '-0', 'f', frame[2])
+    local sequence, payload = integer(frame[1]), frame[3] or ''
+    if payload ~= '' then call('HSET', payloads_key(id), sequence, payload) end
+    call('XADD', log_key(id), sequence .. '-0', 'f', frame[2])
     call('PUBLISH', prefix .. 'events:' .. id, frame[2])
-    bytes = bytes + #frame[2]
+    bytes = bytes + #frame[2] + #payload
   end
-  while bytes > LOG_BYTES and call('XLEN', log_key(id)) > 1 do
-    local oldest = call('XRANGE', log_key(id), '-', '+', 'COUNT', 1)[1]
-    call('XDEL', log_key(id), oldest[1])
-    bytes = bytes - #oldest[2][2]
+  local length = call('XLEN', log_key(id))
+  while length > 1 and (length > LOG_FRAMES or bytes > LOG_BYTES) do
+    bytes, length = bytes - drop_oldest(id), length - 1
   end
   call('HSET', run_key(id), 'sequence', integer(frames[#frames][1]), 'log_bytes', integer(bytes))
 end
 
--- A logged frame that no attempt emits; the same object as contracts/frame.py encodes.
-local function script_frame(sequence, attempt, event, config_version, ids, payload)
-  return '{"v":1,"logged":true,"sequence":' .. integer(sequence) .. ',"attempt":' .. attempt .. ',"event":"' .. event
+-- A frame that no attempt emits; the same object as contracts/frame.py encodes.
+local function script_frame(sequence, attempt, event, config_version, ids, payload, live)
+  return '{"v":1,"logged":' .. (live and 'false' or 'true') .. ',"sequence":' .. integer(sequence) .. ',"attempt":' .. attempt .. ',"event":"' .. event
     .. '","timestamp_ms":' .. integer(now) .. ',"config_version":' .. (config_version or 'null') .. ',"ids":' .. ids
     .. ',"payload":' .. payload .. '}'
 end
@@ -153,7 +197,8 @@ local function finish_run(id, status, result, terminal, hold)
     call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'session', session)
     call('XTRIM', prefix .. 'dead', 'MINID', '~', integer(math.max(0, now - seconds * 1000)))
   end
-  for _, key in ipairs({run_key(id), log_key(id), steps_key(id), children_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
+  for _, key in ipairs({run_key(id), log_key(id), payloads_key(id), snapshot_key(id), said_key(id), steps_key(id),
+      children_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
     call('EXPIRE', key, seconds)
   end
   call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))

@@ -1,4 +1,4 @@
--- owner fence run attempt, then per frame: sequence logged(1|0) bytes
+-- owner fence run attempt, then per frame: sequence logged(1|0) bytes payload('' if the bytes hold it)
 -- Append and publish a batch of the executing attempt. A number already stored must hold the same bytes and is
 -- skipped; a frame that is not logged is published only.
 -- → OK cancel(1|0) | FENCED | STALE | GAP sequence | MISMATCH sequence
@@ -7,11 +7,11 @@ if not owns(owner, fence, false) then return {'FENCED'} end
 local run = record(id, 'state', 'attempt', 'fence', 'sequence', 'cancel')
 if not is_current(run, attempt, fence) then return {'STALE'} end
 local last, logged, live = tonumber(run.sequence), {}, {}
-for i = 8, #ARGV, 3 do
+for i = 8, #ARGV, 4 do
   local sequence, bytes = tonumber(ARGV[i]), ARGV[i + 2]
   if ARGV[i + 1] == '0' then live[#live + 1] = bytes
   elseif sequence == last + 1 then
-    logged[#logged + 1] = {sequence, bytes}
+    logged[#logged + 1] = {sequence, bytes, ARGV[i + 3]}
     last = sequence
   elseif sequence > last then return {'GAP', integer(last)}
   else

@@ -25,9 +25,14 @@ if pending >= partition_limit then return {'FULL', 'partition', pending, retry_a
 local of = parent ~= '' and string.match(call('GET', 'rl:id:' .. parent) or '', '^(%d+):')
 if of then
   local family = 'rl:{p' .. of .. '}:'
-  local state, status, cancel = unpack(call('HMGET', family .. 'run:' .. parent, 'state', 'status', 'cancel'))
+  local state, status, cancel, sequence, attempt, family_ids, config_version = unpack(call('HMGET', family .. 'run:'
+    .. parent, 'state', 'status', 'cancel', 'sequence', 'attempt', 'ids', 'config_version'))
   if cancel == '1' or status == 'cancelled' then return {'CANCELLED'} end
-  if state == 'queued' or state == 'running' then call('SADD', family .. 'children:' .. parent, id) end
+  if state == 'queued' or state == 'running' then
+    call('SADD', family .. 'children:' .. parent, id)
+    call('PUBLISH', family .. 'events:' .. parent, script_frame(sequence, attempt, 'run.child_submitted', config_version,
+      family_ids, '{"run_id":' .. cjson.encode(string.match(id, '([^/]*)$')) .. '}', true))
+  end
 end
 
 call('SET', 'rl:id:' .. id, partition .. ':' .. digest)

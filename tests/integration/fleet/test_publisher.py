@@ -20,7 +20,7 @@ from workers.execution.publisher import Publisher, until_answered
 
 class RefusingStore(AttemptStore):
     async def append(self, admission: Admission, frames: Sequence[NumberedFrame]) -> bool:
-        if any(b"unbearable" in data for _, _, data in frames):
+        if any(b"unbearable" in frame.data for frame in frames):
             raise ResponseError("refused")
         return await super().append(admission, frames)
 

@@ -10,7 +10,7 @@ from runtime_core.contracts.frame import Frame, RunIds, decode_frame, encode_fra
 from runtime_core.contracts.run import RunState, StopReason
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId, session_key
-from runtime_core.store.attempts import Admission, Refusal, RefusalReason
+from runtime_core.store.attempts import Admission, NumberedFrame, Refusal, RefusalReason
 from runtime_core.store.runs import CancelOutcome
 from runtime_core.store.sessions import message_entry, state_entries
 from tests.integration.store.conftest import PARTITION, Store, frame
@@ -26,7 +26,7 @@ async def test_a_run_goes_from_submit_to_finish_and_rings_the_next(store: Store)
     admission = await store.admitted(lease, "r1")
     assert (admission.attempt, admission.sequence, admission.session) == (1, 1, SESSION)
     assert json.loads(admission.request)["input_text"] == "hi"
-    assert not await store.attempts.append(admission, [(2, True, frame(admission, 2, "run.started"))])
+    assert not await store.attempts.append(admission, [NumberedFrame(2, True, frame(admission, 2, "run.started"))])
     await store.finish(admission, 3)
 
     record = await store.runs.get(ScopedRunId("r1"))
@@ -81,16 +81,19 @@ async def test_a_batch_is_stored_once_however_often_it_is_sent(store: Store) -> 
     lease = await store.own()
     await store.submit("r1")
     admission = await store.admitted(lease, "r1")
-    batch = [(2, True, frame(admission, 2, "run.started")), (3, True, frame(admission, 3, "llm.delta", "x"))]
+    batch = [
+        NumberedFrame(2, True, frame(admission, 2, "run.started")),
+        NumberedFrame(3, True, frame(admission, 3, "llm.delta", "x")),
+    ]
 
     await store.attempts.append(admission, batch)
     await store.attempts.append(admission, batch)
     assert [sequence for sequence, _, _ in await store.events("r1")] == [1, 2, 3]
 
     with pytest.raises(RunlaneError, match="MISMATCH"):
-        await store.attempts.append(admission, [(3, True, frame(admission, 3, "llm.delta", "other"))])
+        await store.attempts.append(admission, [NumberedFrame(3, True, frame(admission, 3, "llm.delta", "other"))])
     with pytest.raises(RunlaneError, match="GAP"):
-        await store.attempts.append(admission, [(9, True, frame(admission, 9, "llm.delta"))])
+        await store.attempts.append(admission, [NumberedFrame(9, True, frame(admission, 9, "llm.delta"))])
     with pytest.raises(RunlaneError, match="GAP"):
         await store.finish(admission, 9)
 
@@ -103,7 +106,9 @@ async def test_frames_that_are_not_logged_are_published_only(store: Store) -> No
     await pubsub.subscribe("rl:{p0000}:events:r1")
     await pubsub.get_message(timeout=1)
 
-    await store.attempts.append(admission, [(1, False, b"live"), (2, True, frame(admission, 2, "run.started"))])
+    await store.attempts.append(
+        admission, [NumberedFrame(1, False, b"live"), NumberedFrame(2, True, frame(admission, 2, "run.started"))]
+    )
 
     messages = [await pubsub.get_message(timeout=1) for _ in range(2)]
     assert [bool(message and message["data"] == "live") for message in messages] == [False, True]
@@ -204,7 +209,7 @@ async def test_a_cancel_reaches_the_running_attempt_with_its_next_write(store: S
     admission = await store.admitted(lease, "r1")
 
     assert await store.runs.cancel(ScopedRunId("r1")) is CancelOutcome.CANCELLING
-    assert await store.attempts.append(admission, [(2, True, frame(admission, 2, "run.started"))])
+    assert await store.attempts.append(admission, [NumberedFrame(2, True, frame(admission, 2, "run.started"))])
 
     await store.finish(admission, 3, StopReason.CANCELLED)
     assert await store.redis.exists("rl:{p0000}:cancels") == 0
@@ -273,7 +278,7 @@ async def test_the_log_of_a_run_is_bounded_in_bytes(store: Store) -> None:
     admission = await store.admitted(lease, "r1")
     for sequence in range(2, 14):
         await store.attempts.append(
-            admission, [(sequence, True, frame(admission, sequence, "llm.delta", "x" * 1_000_000))]
+            admission, [NumberedFrame(sequence, True, frame(admission, sequence, "llm.delta", "x" * 1_000_000))]
         )
 
     kept = await store.log.read(PARTITION, ScopedRunId("r1"))

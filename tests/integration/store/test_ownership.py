@@ -12,7 +12,7 @@ from runtime_core.contracts.run import RunRequest, RunState, StopReason
 from runtime_core.errors import LeaseLost, RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
-from runtime_core.store.attempts import Refusal, RefusalReason
+from runtime_core.store.attempts import NumberedFrame, Refusal, RefusalReason
 from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import Lease, renew
 from runtime_core.store.sessions import message_entry
@@ -230,7 +230,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(store: Store, re
     before = {key: await store.redis.dump(key) async for key in store.redis.scan_iter("*")}
 
     for write in (
-        store.attempts.append(admission, [(3, True, frame(admission, 3, "llm.delta"))]),
+        store.attempts.append(admission, [NumberedFrame(3, True, frame(admission, 3, "llm.delta"))]),
         store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
         store.finish(admission, 3),
         store.attempts.free_session(admission),
@@ -258,7 +258,7 @@ async def test_a_fence_number_that_comes_back_with_another_owner_lets_nobody_wri
     await store.redis.hset(keys.lease(PARTITION), "owner", "w2#restored")
 
     for write in (
-        store.attempts.append(admission, [(2, True, frame(admission, 2, "llm.delta"))]),
+        store.attempts.append(admission, [NumberedFrame(2, True, frame(admission, 2, "llm.delta"))]),
         store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
         store.finish(admission, 2),
     ):
@@ -276,7 +276,7 @@ async def test_an_earlier_attempt_of_the_same_owner_writes_nothing_more(store: S
     second = await store.admitted(lease, "r1")
 
     for write in (
-        store.attempts.append(first, [(3, True, frame(first, 3, "llm.delta"))]),
+        store.attempts.append(first, [NumberedFrame(3, True, frame(first, 3, "llm.delta"))]),
         store.attempts.stage(first, 0, [json.dumps(message_entry({"of": "first"}))]),
         store.finish(first, 3),
     ):

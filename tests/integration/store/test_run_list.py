@@ -9,9 +9,10 @@ import pytest
 
 from runtime_core.contracts.run import ErrorDetails, RunRequest, RunState, StopReason
 from runtime_core.contracts.run_story import ALL_RUNS, RunFilter
-from runtime_core.errors import InvalidInputError, RunlaneError, RunNotFound
+from runtime_core.errors import RunlaneError, RunNotFound, SessionNotFound
 from runtime_core.ids import ScopedRunId, SessionKey, scoped_run_id, session_key
 from runtime_core.store import keys
+from runtime_core.store.attempts import NumberedFrame
 from runtime_core.store.run_list import RunLister
 from runtime_core.store.run_stories import read_story
 from runtime_core.store.session_list import SessionLister
@@ -156,7 +157,7 @@ async def test_a_story_tells_the_log_the_history_and_who_is_ahead(store: Store) 
     await store.admitted(lease, "first")
     lease = await store.take_over(lease, "w2")
     again = await store.admitted(lease, "first")
-    await store.attempts.append(again, [(3, True, frame(again, 3, "run.started"))])
+    await store.attempts.append(again, [NumberedFrame(3, True, frame(again, 3, "run.started"))])
     await store.leases.heartbeat("w2", {}, accepting=True)
 
     first = await read_story(store.redis, ScopedRunId("first"), frames=50)
@@ -240,7 +241,7 @@ async def test_one_session_is_shown_with_what_it_keeps(store: Store) -> None:
     await store.redis.set(keys.session_part(PARTITION, _session("s"), "state"), "garbage")
     spoilt = await SessionLister(store.redis, 1).show("default", "s")
     assert (spoilt.messages, [problem.partition(": ")[0] for problem in spoilt.unreadable]) == (1, ["its state"])
-    with pytest.raises(InvalidInputError, match="no session 'nobody'"):
+    with pytest.raises(SessionNotFound, match="no session 'nobody'"):
         await SessionLister(store.redis, 1).show("default", "nobody")
 
 

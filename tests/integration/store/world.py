@@ -20,7 +20,7 @@ from runtime_core.contracts.run_story import ALL_RUNS
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
-from runtime_core.store.attempts import Admission
+from runtime_core.store.attempts import Admission, NumberedFrame
 from runtime_core.store.checkup import read_server, read_troubles
 from runtime_core.store.configs import Activated, ConfigStore
 from runtime_core.store.dead_letters import DeadLetterStore
@@ -63,7 +63,7 @@ class World(Store):
         self.lease = await self.own()
         self.running = await self._started("running", "running")
         await self.submit("behind", "running")
-        await self.attempts.append(self.running, [(2, True, frame(self.running, 2, "run.started"))])
+        await self.attempts.append(self.running, [NumberedFrame(2, True, frame(self.running, 2, "run.started"))])
         await self.attempts.stage(self.running, 0, STAGED[:1])
         await self.attempts.step(self.running, "1", "{}")
         self.cancelled = await self._started("cancelled", "cancelled")
@@ -110,8 +110,14 @@ async def _submit_many(world: World) -> None:
 
 
 async def _append(world: World) -> None:
-    frames = [(number, True, frame(world.running, number, "llm.delta")) for number in (3, 4)]
-    await world.attempts.append(world.running, [*frames, (4, False, frame(world.running, 4, "live"))])
+    frames = [NumberedFrame(number, True, frame(world.running, number, "llm.delta")) for number in (3, 4)]
+    await world.attempts.append(world.running, [*frames, NumberedFrame(4, False, frame(world.running, 4, "live"))])
+
+
+async def _append_more_than_the_log_holds(world: World) -> None:
+    await world.redis.hset(keys.run(PARTITION, world.running.run), "log_bytes", 8 * 1024 * 1024)
+    frames = [NumberedFrame(n, True, frame(world.running, n, "llm.delta", "x"), b'{"text": "x"}') for n in (3, 4, 5)]
+    await world.attempts.append(world.running, frames)
 
 
 _ERROR = ErrorDetails(code="user.invalid_input", message="no")
@@ -132,6 +138,7 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     ),
     "admit": lambda world: world.admit(world.lease, "queued", "nonce"),
     "append": _append,
+    "append more than the log holds": _append_more_than_the_log_holds,
     "stage": lambda world: world.attempts.stage(world.running, 1, STAGED),
     "step": lambda world: world.attempts.step(world.running, "2", '{"more": 1}'),
     "finish": lambda world: world.finish(world.ended, 2),

@@ -12,7 +12,7 @@ from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import leases as lease_store
-from runtime_core.store.attempts import Admission, AttemptStore
+from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.leases import Lease, LeaseStore
 from runtime_core.store.runs import RunStore
@@ -85,7 +85,8 @@ class Port:
 
     def append(self, admission: Admission, frames: Sequence[tuple[int, bool, str]]) -> bool:
         batch = [
-            (sequence, logged, _frame(admission, sequence, logged, "step", text)) for sequence, logged, text in frames
+            NumberedFrame(sequence, logged, _frame(admission, sequence, logged, "step", text))
+            for sequence, logged, text in frames
         ]
         return finished(self._attempts.append(admission, batch))
 

@@ -1,0 +1,162 @@
+"""What a run's log holds, what it drops, and what stands in for that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from runtime_core.contracts.frame import Frame, RunIds, encode_frame
+from runtime_core.ids import ScopedRunId
+from runtime_core.store import keys
+from runtime_core.store.attempts import Admission, NumberedFrame
+from tests.integration.store.conftest import PARTITION, Store
+
+RUN = ScopedRunId("r1")
+
+
+def numbered(
+    admission: Admission, sequence: int, event: str, payload: dict[str, Any], stored: bytes = b""
+) -> NumberedFrame:
+    ids = RunIds(run_id=RUN, session_id="s", agent_id="a")
+    frame = Frame(
+        logged=True,
+        sequence=sequence,
+        attempt=admission.attempt,
+        event=event,
+        timestamp_ms=1,
+        ids=ids,
+        config_version=1,
+        payload=payload,
+        stored=len(stored) or None,
+    )
+    return NumberedFrame(sequence, True, encode_frame(frame), stored)
+
+
+async def written(store: Store, events: list[tuple[str, dict[str, Any]]]) -> Admission:
+    """A run whose log holds ``events`` behind its run.queued."""
+    await store.submit(RUN)
+    admission = await store.admitted(await store.own(), RUN)
+    frames = [numbered(admission, number, *event) for number, event in enumerate(events, start=2)]
+    await store.attempts.append(admission, frames)
+    return admission
+
+
+async def drop_all_but_the_next(store: Store, admission: Admission, sequence: int) -> None:
+    """The log is as large as it may be: all that it holds makes room for one more frame."""
+    await store.redis.hset(keys.run(PARTITION, RUN), "log_bytes", 1 << 30)
+    await store.attempts.append(admission, [numbered(admission, sequence, "usage.updated", {})])
+
+
+async def snapshot(redis: Redis) -> dict[str, str]:
+    call: Any = redis.hgetall(keys.snapshot(PARTITION, RUN))
+    return await call
+
+
+async def said(redis: Redis) -> str | None:
+    call: Any = redis.get(keys.said(PARTITION, RUN))
+    return await call
+
+
+async def test_what_the_log_drops_stands_in_the_snapshot(store: Store) -> None:
+    admission = await written(
+        store,
+        [
+            ("run.started", {}),
+            ("llm.delta", {"text": "Grüß "}),
+            ("llm.delta", {"text": "Gott"}),
+            ("tool.called", {"tool_id": "calc", "call_id": "c1", "params": {}}),
+            ("tool.called", {"tool_id": "search", "call_id": "c2", "params": {}}),
+            ("tool.succeeded", {"tool_id": "calc", "call_id": "c1", "result": 1}),
+            ("llm.delta", {"text": "!"}),
+        ],
+    )
+    assert await snapshot(store.redis) == {}
+
+    await drop_all_but_the_next(store, admission, 9)
+
+    assert [frame.sequence for frame in await store.log.read(PARTITION, RUN)] == [9]
+    assert await said(store.redis) == "Grüß Gott!"
+    assert await snapshot(store.redis) == {"sequence": "8", "status": "running", "attempt": "1", "call:c2": "search"}
+
+
+async def test_an_attempt_begins_with_an_empty_snapshot(store: Store) -> None:
+    admission = await written(
+        store,
+        [
+            ("run.started", {}),
+            ("llm.delta", {"text": "lost"}),
+            ("tool.called", {"tool_id": "calc", "call_id": "c1", "params": {}}),
+            ("run.interrupted", {"reason": "its worker died"}),
+        ],
+    )
+    await drop_all_but_the_next(store, admission, 6)
+    assert (await snapshot(store.redis))["status"] == "interrupted"
+    await store.attempts.append(
+        admission,
+        [
+            numbered(admission, 7, "run.started", {}),
+            numbered(admission, 8, "llm.delta", {"text": "new"}),
+        ],
+    )
+    await drop_all_but_the_next(store, admission, 9)
+
+    assert await said(store.redis) == "new"
+    assert await snapshot(store.redis) == {"sequence": "8", "status": "running", "attempt": "1"}
+
+
+async def test_of_a_long_text_the_snapshot_keeps_the_end(store: Store) -> None:
+    text = "ä" * 300_001
+    admission = await written(store, [("llm.delta", {"text": text}), ("llm.delta", {"text": text + "end"})])
+    await drop_all_but_the_next(store, admission, 4)
+
+    kept = await said(store.redis)
+    assert kept is not None
+    assert kept.endswith("end")
+    assert set(kept.removesuffix("end")) == {"ä"}, "cut inside a character"
+    assert 400_000 < len(kept.encode()) <= 1024 * 1024
+    assert (await snapshot(store.redis))["truncated"] == "1"
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"no JSON", b'{"event": "llm.delta"}', b'{"event": "llm.delta", "payload": 7}', b"7"]
+)
+async def test_a_frame_that_cannot_be_read_is_dropped_all_the_same(store: Store, spoilt: bytes) -> None:
+    admission = await written(store, [])
+    await store.attempts.append(admission, [NumberedFrame(2, True, spoilt)])
+    await drop_all_but_the_next(store, admission, 3)
+
+    assert await snapshot(store.redis) == {"sequence": "2", "status": "queued", "attempt": "0"}
+
+
+async def test_a_stored_payload_goes_with_its_frame(store: Store) -> None:
+    admission = await written(store, [])
+    large = json.dumps({"result": "x" * 100_000}).encode()
+    kept = numbered(admission, 2, "tool.succeeded", {"call_id": "c1"}, large)
+    await store.attempts.append(admission, [kept])
+    await store.attempts.append(admission, [kept])
+    payloads = keys.payloads(PARTITION, RUN)
+    call: Any = store.redis.hgetall(payloads)
+    assert await call == {"2": large.decode()}
+    assert int(str(await store.redis.hget(keys.run(PARTITION, RUN), "log_bytes"))) > 100_000
+
+    await drop_all_but_the_next(store, admission, 3)
+
+    assert not await store.redis.exists(payloads)
+
+
+async def test_the_log_of_a_run_is_bounded_in_frames(store: Store) -> None:
+    admission = await written(store, [])
+    for first in range(2, 10_502, 250):
+        batch = [numbered(admission, number, "llm.delta", {"text": "x"}) for number in range(first, first + 250)]
+        await store.attempts.append(admission, batch)
+
+    length = await store.redis.xlen(keys.log(PARTITION, RUN))
+    counted = await store.redis.hget(keys.run(PARTITION, RUN), "log_bytes")
+    call: Any = store.redis.xrange(keys.log(PARTITION, RUN))
+    frames = [fields["f"].encode() for _, fields in await call]
+    assert length == 10_000
+    assert int(str(counted)) == sum(len(data) for data in frames)
+    assert len(str(await said(store.redis))) == int((await snapshot(store.redis))["sequence"]) - 1
