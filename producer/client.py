@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
 from producer.connection import READ_PATIENCE_S, StoreConnection
+from producer.cursors import read_cursor
+from producer.family import FamilyStream
 from producer.handle import RunHandle
 from producer.requests import RequestFields, as_request
 from producer.subscriptions import Signal
 from runtime_core.contracts.dead_letter import DeadLetter
-from runtime_core.contracts.frame import Frame, decode_frame
+from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunRequest, RunResult
 from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory, SessionList, SessionStory
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
@@ -169,18 +171,29 @@ class AsyncClient:
             if on_disconnect == "cancel" and not finished:
                 await asyncio.shield(handle.cancel())
 
-    async def stream(self, run_id: str, *, after: int = 0) -> AsyncGenerator[RunStreamChunk, None]:
-        """The chunks of a run behind sequence ``after`` (0: from the start), in order, until ``run.finished``.
+    async def stream(
+        self, run_id: str, *, after: int | str = 0, children: bool = False
+    ) -> AsyncGenerator[RunStreamChunk, None]:
+        """The chunks of a run behind the cursor ``after`` (0: from the start), in order, until ``run.finished``.
 
-        Sequences are dense; where the log no longer goes back far enough a ``stream.gap`` chunk {from, to} says so.
-        Raises RunNotFound.
+        A chunk's ``cursor`` is what to pass as ``after`` to go on behind it: its sequence as text. Sequences are dense;
+        where the log no longer goes back far enough a ``stream.gap`` chunk {from, to, snapshot} says how the run stood
+        then (see StreamSnapshot). With ``children`` the chunks of its child runs come in between, each run's in their
+        own order, until the run itself has finished. Raises RunNotFound, InvalidInputError.
         """
-        if after < 0:
-            raise InvalidInputError(f"after is {after}", hint="it is the sequence of the last chunk you hold, or 0")
-        async with aclosing(self._follow(run_id, after)) as frames:
+        cursor = read_cursor(after)
+        if children:
+            run = self._scoped(run_id)
+            partition = await self._store.reader.locate(run)
+            family = FamilyStream(self._store.relay, self._store.reader, run, partition, cursor)
+            async with aclosing(family.follow()) as members:
+                async for frame, behind in members:
+                    yield chunk_from_frame(frame, cursor=str(behind))
+            return
+        async with aclosing(self._follow(run_id, cursor.own)) as frames:
             async for frame in frames:
                 if frame.logged and projects(frame.event):
-                    yield chunk_from_frame(frame)
+                    yield chunk_from_frame(frame, cursor=str(frame.sequence))
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
         """The result of a run: at once if it has finished, else when its terminal chunk comes.
@@ -197,7 +210,8 @@ class AsyncClient:
 
     async def get(self, run_id: str) -> RunRecord:
         """What the store says of a run now. Raises RunNotFound."""
-        return await self._store.read_record(self._scoped(run_id))
+        run = self._scoped(run_id)
+        return await self._store.reader.record(await self._store.reader.locate(run), run)
 
     async def cancel(self, run_id: str) -> CancelOutcome:
         """Cancel a run wherever it is; says what that met. Raises RunNotFound."""
@@ -291,13 +305,13 @@ class AsyncClient:
                 if isinstance(message, Signal):
                     self._store.check_usable()
                     continue
-                run = message.channel.partition(":events:")[2]
-                if split_run_id(run)[0] == self.tenant:
-                    yield decode_frame(message.data)
+                run = ScopedRunId(message.channel.partition(":events:")[2])
+                if split_run_id(run)[0] == self.tenant and message.frame is not None:
+                    yield await self._store.reader.whole(keys.partition_of_channel(message.channel), run, message.frame)
 
     async def _follow(self, run_id: str, after: int) -> AsyncGenerator[Frame, None]:
-        run, runs = self._scoped(run_id), await self._store.runs()
-        partition = await self._store.call(lambda: runs.locate(run), patience=READ_PATIENCE_S)
+        run = self._scoped(run_id)
+        partition = await self._store.reader.locate(run)
         async with aclosing(self._store.relay.follow(partition, run, after)) as frames:
             async for frame in frames:
                 yield frame

@@ -11,9 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from producer.relay import Relay
+from producer.run_reader import RunReader
 from producer.subscriptions import Subscriptions
-from runtime_core.contracts.frame import Frame
-from runtime_core.contracts.run import RunRecord
 from runtime_core.contracts.run_story import RunStory
 from runtime_core.errors import RunlaneError, StoreUnavailable
 from runtime_core.ids import ScopedRunId
@@ -22,7 +21,6 @@ from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import RETRYABLE, connect, outage_word
 from runtime_core.store.dead_letters import DeadLetterStore
 from runtime_core.store.leases import LeaseStore
-from runtime_core.store.log import RunLog
 from runtime_core.store.meta import check_eviction_policy, open_store
 from runtime_core.store.run_list import RunLister
 from runtime_core.store.run_stories import read_story
@@ -69,7 +67,7 @@ class StoreConnection:
         self._session_limit = session_limit
         self._partition_limit = partition_limit
         self._stores: tuple[RunStore, DeadLetterStore] | None = None
-        self._log = RunLog(self._redis)
+        self.reader = RunReader(self._redis, self._read)
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
         self._subscriptions: Subscriptions | None = None
@@ -144,7 +142,7 @@ class StoreConnection:
 
     @property
     def relay(self) -> Relay:
-        return Relay(self.subscriptions, self)
+        return Relay(self.subscriptions, self.reader)
 
     async def call(self, operation: Callable[[], Awaitable[T]], *, patience: float = 0.0) -> T:
         """The result of ``operation``, repeated for ``patience`` seconds while Redis cannot be reached.
@@ -169,14 +167,9 @@ class StoreConnection:
                 raise RunlaneError(f"Redis at {redacted_url(self.url)} refused: {error}") from error
             await asyncio.sleep(READ_RETRY_PAUSE_S)
 
-    async def read_log(self, partition: int, run: ScopedRunId, after: int, count: int) -> list[Frame]:
-        return await self.call(
-            lambda: self._log.read(partition, run, after=after, count=count), patience=READ_PATIENCE_S
-        )
-
-    async def read_record(self, run: ScopedRunId) -> RunRecord:
-        runs = await self.runs()
-        return await self.call(lambda: runs.get(run), patience=READ_PATIENCE_S)
+    async def _read(self, round_trip: Callable[[], Awaitable[T]]) -> T:
+        await self._open()
+        return await self.call(round_trip, patience=READ_PATIENCE_S)
 
     async def aclose(self) -> None:
         self._closed = True

@@ -9,11 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 from runtime_core.contracts.frame import Frame
-from runtime_core.contracts.stream import RunStreamChunkKind
+from runtime_core.contracts.stream import RunStreamChunkKind, StreamSnapshot
 
 
 class Verdict(StrEnum):
-    """What to do with a live frame: pass it on, fill from the log first, or drop it."""
+    """What to do with a frame: pass it on, find out first what is missing before it, or drop it."""
 
     DELIVER = "deliver"
     HOLE = "hole"
@@ -24,7 +24,7 @@ class StreamCursor:
     """Where a reader of one run stands.
 
     1. Logged frames are delivered in the order of their sequence, each at most once.
-    2. A logged sequence is skipped only if the log no longer holds it, and then a ``stream.gap`` frame says so.
+    2. A logged sequence is skipped only by ``skip``: if the log no longer holds it, and a ``stream.gap`` frame says so.
     3. Nothing is delivered after the terminal frame.
     4. A frame that is not logged is delivered when every logged frame published before it was.
     """
@@ -38,8 +38,8 @@ class StreamCursor:
     def __repr__(self) -> str:
         return f"StreamCursor(position={self.position}, finished={self.finished})"
 
-    def feed_live(self, frame: Frame) -> Verdict:
-        """Judge a frame from pub/sub and, on DELIVER, move behind it."""
+    def feed(self, frame: Frame) -> Verdict:
+        """Judge a frame, from pub/sub or the log, and on DELIVER move behind it."""
         if self.finished:
             return Verdict.DUPLICATE
         if not frame.logged:
@@ -48,32 +48,25 @@ class StreamCursor:
             return Verdict.DUPLICATE
         if frame.sequence > self.position + 1:
             return Verdict.HOLE
-        self._move(frame)
-        return Verdict.DELIVER
-
-    def feed_from_log(self, frame: Frame) -> list[Frame]:
-        """What to deliver for a frame read from the log: nothing, the frame, or a gap and the frame."""
-        if self.finished or frame.sequence <= self.position:
-            return []
-        expected = self.position + 1
-        self._move(frame)
-        return [frame] if frame.sequence == expected else [gap(expected, frame), frame]
-
-    def _move(self, frame: Frame) -> None:
         self.position = frame.sequence
         self.finished = frame.terminal
+        return Verdict.DELIVER
 
+    def skip(self, frame: Frame, dropped: tuple[int, StreamSnapshot] | None) -> Frame:
+        """Move over what the log dropped before ``frame``, the oldest that it holds; returns the gap that says so.
 
-def gap(first: int, following: Frame) -> Frame:
-    """A frame that stands for the logged frames ``first`` … ``following.sequence - 1``, which the log dropped."""
-    last = following.sequence - 1
-    return Frame(
-        logged=True,
-        sequence=last,
-        attempt=following.attempt,
-        event=RunStreamChunkKind.STREAM_GAP,
-        timestamp_ms=following.timestamp_ms,
-        config_version=following.config_version,
-        ids=following.ids,
-        payload={"from": first, "to": last},
-    )
+        ``dropped``: what the store knows of that, asked after ``frame`` was read: it may reach further by now.
+        """
+        sequence, snapshot = dropped or (0, None)
+        first, last = self.position + 1, max(sequence, frame.sequence - 1)
+        self.position = last
+        return Frame(
+            logged=True,
+            sequence=last,
+            attempt=snapshot.attempt if snapshot else frame.attempt,
+            event=RunStreamChunkKind.STREAM_GAP,
+            timestamp_ms=frame.timestamp_ms,
+            config_version=frame.config_version,
+            ids=frame.ids,
+            payload={"from": first, "to": last, "snapshot": snapshot.model_dump(mode="json") if snapshot else None},
+        )

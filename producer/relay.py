@@ -7,11 +7,11 @@ the record are the truth. So a loss of messages costs latency (at most SILENCE_S
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
 
 from producer.ordering import StreamCursor, Verdict
+from producer.run_reader import PAGE, RunReader
 from producer.subscriptions import Signal, Subscription, Subscriptions
-from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, decode_frame
+from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds
 from runtime_core.contracts.run import RunRecord, RunState
 from runtime_core.errors import InvalidInputError
 from runtime_core.ids import ScopedRunId
@@ -19,18 +19,6 @@ from runtime_core.store import keys
 
 #: Seconds without a frame after which the log and the record are read again: a lost last message is no hole.
 SILENCE_S = 2.0
-#: Frames per read of the log.
-PAGE = 500
-
-
-class RunReader(Protocol):
-    """What the relay reads of runs; both calls survive a short loss of the connection."""
-
-    async def read_log(self, partition: int, run: ScopedRunId, after: int, count: int) -> list[Frame]: ...
-
-    async def read_record(self, run: ScopedRunId) -> RunRecord:
-        """Raises RunNotFound if the record is gone."""
-        ...
 
 
 class Relay:
@@ -60,16 +48,25 @@ class Relay:
                 if cursor.position == before:
                     async for frame in self._look_at_record(partition, run, cursor):
                         yield frame
-                async for frame in self._live(subscription, cursor):
+                async for frame in self._live(partition, run, subscription, cursor):
                     yield frame
+
+    async def replay(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[Frame, None]:
+        """What the log holds behind ``after`` now; as ``follow``, but it waits for nothing."""
+        async for frame in self._catch_up(partition, run, StreamCursor(after)):
+            yield frame
 
     async def _catch_up(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncGenerator[Frame, None]:
         """Everything that the log holds behind the cursor."""
         while not cursor.finished:
-            page = await self._reader.read_log(partition, run, cursor.position, PAGE)
+            page = await self._reader.page(partition, run, cursor.position)
             for frame in page:
-                for deliverable in cursor.feed_from_log(frame):
-                    yield deliverable
+                verdict = cursor.feed(frame)
+                if verdict is Verdict.HOLE:
+                    yield cursor.skip(frame, await self._reader.snapshot(partition, run))
+                    verdict = cursor.feed(frame)
+                if verdict is Verdict.DELIVER:
+                    yield await self._reader.whole(partition, run, frame)
             if len(page) < PAGE:
                 return
 
@@ -77,7 +74,7 @@ class Relay:
         self, partition: int, run: ScopedRunId, cursor: StreamCursor
     ) -> AsyncGenerator[Frame, None]:
         """The log had nothing new: is there anything left to wait for?"""
-        record = await self._reader.read_record(run)
+        record = await self._reader.record(partition, run)
         if record.state is not RunState.FINISHED:
             return
         if cursor.position > record.sequence:
@@ -90,23 +87,26 @@ class Relay:
         async for frame in self._catch_up(partition, run, cursor):
             yield frame
         if cursor.position < record.sequence:  # the log is gone, the record is the truth
-            for frame in cursor.feed_from_log(_terminal_frame(record)):
-                yield frame
+            last = _terminal_frame(record)
+            if cursor.feed(last) is Verdict.HOLE:
+                yield cursor.skip(last, None)
+            yield last
         cursor.finished = True
 
-    async def _live(self, subscription: Subscription, cursor: StreamCursor) -> AsyncGenerator[Frame, None]:
+    async def _live(
+        self, partition: int, run: ScopedRunId, subscription: Subscription, cursor: StreamCursor
+    ) -> AsyncGenerator[Frame, None]:
         """Frames as they arrive, until there is a reason to read the log."""
         while not cursor.finished:
             message = await subscription.receive(SILENCE_S)
             if isinstance(message, Signal):
                 return
-            try:
-                frame = decode_frame(message.data)
-            except ValueError:
+            frame = message.frame
+            if frame is None:
                 return  # if it is a frame of the run the log has it too, and reading it there says what is wrong
-            match cursor.feed_live(frame):
+            match cursor.feed(frame):
                 case Verdict.DELIVER:
-                    yield frame
+                    yield await self._reader.whole(partition, run, frame)
                 case Verdict.HOLE:
                     return
                 case Verdict.DUPLICATE:

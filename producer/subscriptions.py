@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from redis.asyncio.client import PubSub
@@ -20,10 +21,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from runtime_core.contracts.frame import Frame, decode_frame
 from runtime_core.store.connection import connect
 
-#: Messages a reader may lag behind. A frame is about 300 bytes to some kilobytes, so this is a few megabytes.
-BUFFER_MESSAGES = 1_000
+#: What may wait for a reader that lags, in messages and characters: beyond either it reads the log instead.
+BUFFER_MESSAGES, BUFFER_CHARACTERS = 1_000, 1024 * 1024
 #: Seconds of silence on the connection after which it is pinged, and seconds the answer may take.
 PING_AFTER_S = 10.0
 #: Seconds between attempts to connect again: first and longest.
@@ -39,9 +41,20 @@ class Signal(StrEnum):
     MISSED = "missed"
 
 
-class Message(NamedTuple):
-    channel: str
-    data: str
+class Message:
+    """What came on a channel. All its readers get the same object, so it is decoded once."""
+
+    def __init__(self, channel: str, data: str) -> None:
+        self.channel = channel
+        self.data = data
+
+    @cached_property
+    def frame(self) -> Frame | None:
+        """The frame in it; None if it is none of this version. Not to be changed."""
+        try:
+            return decode_frame(self.data)
+        except ValueError:
+            return None
 
 
 class Subscription:
@@ -50,6 +63,7 @@ class Subscription:
     def __init__(self, limit: int = BUFFER_MESSAGES) -> None:
         self._limit = limit
         self._messages: deque[Message] = deque()
+        self._characters = 0
         self._missed = False
         self._wake = asyncio.Event()
 
@@ -59,14 +73,16 @@ class Subscription:
 
     def offer(self, message: Message) -> None:
         """Take a message, or, when the buffer is full, drop it with all that wait: the reader is told MISSED."""
-        if len(self._messages) >= self._limit:
+        if len(self._messages) >= self._limit or self._characters >= BUFFER_CHARACTERS:
             self.miss()
         elif not self._missed:
             self._messages.append(message)
+            self._characters += len(message.data)
             self._wake.set()
 
     def miss(self) -> None:
         self._messages.clear()
+        self._characters = 0
         self._missed = True
         self._wake.set()
 
@@ -82,7 +98,9 @@ class Subscription:
         if self._missed:
             self._missed = False
             return Signal.MISSED
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        self._characters -= len(message.data)
+        return message
 
 
 @dataclass(eq=False)
@@ -229,5 +247,6 @@ class Subscriptions:
                     reader.miss()
         elif kind in ("message", "pmessage"):
             topic = self._topics.get(message["pattern"] or channel)
+            received = Message(channel, message["data"])
             for reader in topic.readers if topic else ():
-                reader.offer(Message(channel, message["data"]))
+                reader.offer(received)

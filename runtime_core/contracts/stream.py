@@ -46,3 +46,25 @@ class RunStreamChunk(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     result: RunResult | None = None
     cursor: str = ""
+
+
+class OpenToolCall(BaseModel):
+    """A tool call that was begun and has not returned."""
+
+    call_id: str
+    tool_id: str
+
+
+class StreamSnapshot(BaseModel):
+    """How a run stood behind the last chunk that its log dropped; in the payload of a ``stream.gap`` as ``snapshot``.
+
+    A reader replaces what it holds by this and goes on. ``text`` is what ``llm.delta`` chunks of the attempt said, from
+    its start; of a text longer than a megabyte only the end, and ``truncated`` says so.
+    """
+
+    text: str = ""
+    truncated: bool = False
+    open_tool_calls: tuple[OpenToolCall, ...] = ()
+    #: queued, running, interrupted
+    status: str
+    attempt: int

@@ -31,7 +31,7 @@ def projects(event_name: str) -> bool:
     return event_name in CHUNK_KIND_BY_EVENT
 
 
-def chunk_from_frame(frame: Frame) -> RunStreamChunk:
+def chunk_from_frame(frame: Frame, *, cursor: str = "") -> RunStreamChunk:
     """The chunk of a logged frame.
 
     The terminal frame's payload ``{stop_reason, result}`` is split: the chunk's payload keeps the stop reason and
@@ -52,4 +52,5 @@ def chunk_from_frame(frame: Frame) -> RunStreamChunk:
         timestamp_ms=frame.timestamp_ms,
         payload=payload,
         result=result,
+        cursor=cursor,
     )

@@ -209,6 +209,11 @@ def events_channel(partition: int, run_id: ScopedRunId) -> str:
     return f"{prefix(partition)}events:{run_id}"
 
 
+def partition_of_channel(channel: str) -> int:
+    """The partition of a channel or key that stands below its prefix."""
+    return int(channel[len("rl:{p") : channel.index("}")])
+
+
 #: Pattern of every run's channel, for ``client.events("*")``.
 ALL_EVENTS_PATTERN = "rl:{p????}:events:*"
 

@@ -12,9 +12,10 @@ from runtime_core.contracts.dead_letter import Interruption
 from runtime_core.contracts.frame import Frame, decode_frame
 from runtime_core.contracts.run import RunRequest, RunState
 from runtime_core.contracts.run_story import RunRow, RunStory
-from runtime_core.errors import RunlaneError, RunNotFound
+from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId, session_key, split_run_id
 from runtime_core.store import keys
+from runtime_core.store.reads import run_not_found
 from runtime_core.store.records import RECORD_FIELDS
 from runtime_core.store.replies import execute, number, readable, server_time_ms
 from runtime_core.store.run_list import row_of
@@ -44,7 +45,7 @@ async def read_story(redis: Redis, run: ScopedRunId, *, frames: int) -> RunStory
     now = server_time_ms(time)
     row = row_of(run, partition, record)
     if row is None:
-        raise _not_found(run)
+        raise run_not_found(run)
     unreadable = [f"its record: {row.unreadable}"] if row.unreadable else []
     named = {"request": request, "history": history, "log": log, "children": children, "lease": owner}
     unreadable += [f"its {name}: {reply}" for name, reply in named.items() if isinstance(reply, Exception)]
@@ -74,7 +75,7 @@ async def _locate(redis: Redis, run: ScopedRunId) -> int:
     pipeline.get(keys.run_pointer(run))
     (pointer,) = await execute(pipeline)
     if pointer is None:
-        raise _not_found(run)
+        raise run_not_found(run)
     partition = None if isinstance(pointer, Exception) else number(pointer.partition(":")[0])
     if partition is None:
         raise RunlaneError(
@@ -135,11 +136,3 @@ def _request(text: str | None) -> RunRequest | None:
         return RunRequest.model_validate_json(text or "")
     except ValidationError:
         return None
-
-
-def _not_found(run: ScopedRunId) -> RunNotFound:
-    return RunNotFound(
-        f"there is no run {run!r}",
-        hint="check the id and the tenant; a record is kept for 24 hours after its run finished",
-        run_id=split_run_id(run)[1],
-    )

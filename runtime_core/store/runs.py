@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
@@ -29,8 +29,10 @@ from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.meta import store_mismatch
-from runtime_core.store.records import RECORD_FIELDS, parse_record
+from runtime_core.store.reads import Read, partition_of_run, record_of_run, run_not_found
 from runtime_core.store.scripts import Argument, run_script, run_scripts
+
+T = TypeVar("T")
 
 #: Unfinished runs that a session and a partition may have, unless the settings say otherwise.
 DEFAULT_SESSION_LIMIT = 1_000
@@ -110,20 +112,11 @@ class RunStore:
 
     async def locate(self, run: ScopedRunId) -> int:
         """The partition of a run. Raises RunNotFound."""
-        call: Any = self._redis.get(keys.run_pointer(run))
-        pointer: str | None = await call
-        if pointer is None:
-            raise self._not_found(run)
-        return int(pointer.partition(":")[0])
+        return await self._get(partition_of_run(run))
 
     async def get(self, run: ScopedRunId) -> RunRecord:
         """What the store says of a run now. Raises RunNotFound."""
-        partition = await self.locate(run)
-        call: Any = self._redis.hmget(keys.run(partition, run), RECORD_FIELDS)
-        record = parse_record(run, partition, await call)
-        if record is None:
-            raise self._not_found(run)
-        return record
+        return await self._get(record_of_run(await self.locate(run), run))
 
     async def cancel(self, run: ScopedRunId) -> CancelOutcome:
         """Cancel a run wherever it is, and its children, and theirs. Raises RunNotFound.
@@ -133,7 +126,7 @@ class RunStore:
         partition = await self.locate(run)
         word, *cascade = await run_script(self._redis, "cancel", partition, run)
         if word == "GONE":
-            raise self._not_found(run)
+            raise run_not_found(run)
         if cascade:
             for child in cascade[0]:
                 with contextlib.suppress(RunNotFound):  # it is long over
@@ -242,13 +235,9 @@ class RunStore:
         except RunlaneError as error:
             return error
 
-    @staticmethod
-    def _not_found(run: ScopedRunId) -> RunNotFound:
-        return RunNotFound(
-            f"there is no run {run!r}",
-            hint="check the id and the tenant; a record is kept for 24 hours after its run finished",
-            run_id=split_run_id(run)[1],
-        )
+    async def _get(self, read: Read[T]) -> T:
+        call: Any = self._redis.execute_command(*read.command)
+        return read.parse(await call)
 
 
 def request_digest(body: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis
 
-from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, encode_frame
+from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, encode_frame, encode_payload, short_fields
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 from runtime_core.ids import ScopedRunId, split_run_id
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.runs import RunStore
+from runtime_core.store.sessions import message_entry
 
 
 class AttemptByHand:
@@ -55,8 +58,28 @@ class AttemptByHand:
     async def emit(self, event: str, *, logged: bool = True, **payload: Any) -> bool:
         return await self.append(self.frame(event, logged=logged, **payload))
 
+    async def emit_stored(self, event: str, **payload: Any) -> None:
+        """As a publisher writes a payload that is too large to travel."""
+        encoded = encode_payload(payload)
+        frame = replace(self.frame(event, **short_fields(payload)), stored=len(encoded))
+        numbered = NumberedFrame(frame.sequence, True, encode_frame(frame), encoded)
+        await self._store.append(self.admission, [numbered])
+
+    async def say(self, *messages: str) -> None:
+        """Stage messages of the session."""
+        entries = [json.dumps(message_entry({"role": "user", "content": message})) for message in messages]
+        await self._store.stage(self.admission, 0, entries)
+
+    async def finish_stored(self, **fields: Any) -> None:
+        """As a publisher ends a run whose result is too large to travel."""
+        result = self._result(**fields)
+        frame = replace(self.frame(TERMINAL_EVENT, stop_reason=result.stop_reason), stored=1)
+        await self._store.finish(self.admission, result=result, terminal=(frame.sequence, encode_frame(frame)))
+
+    def _result(self, **fields: Any) -> RunResult:
+        return RunResult(run_id=split_run_id(self.admission.run)[1], task_id=self.admission.run, **fields)
+
     async def finish(self, stop_reason: StopReason = StopReason.COMPLETED, **fields: Any) -> None:
-        run_id = split_run_id(self.admission.run)[1]
-        result = RunResult(run_id=run_id, task_id=self.admission.run, stop_reason=stop_reason, **fields)
+        result = self._result(stop_reason=stop_reason, **fields)
         frame = self.frame(TERMINAL_EVENT, stop_reason=stop_reason, result=result.model_dump(mode="json"))
         await self._store.finish(self.admission, result=result, terminal=(frame.sequence, encode_frame(frame)))

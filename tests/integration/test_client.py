@@ -155,7 +155,7 @@ async def test_what_the_log_dropped_is_a_gap_chunk(client: AsyncClient, redis: R
         ("llm.delta", 4),
         ("run.finished", 5),
     ]
-    assert chunks[0].payload == {"from": 2, "to": 3}
+    assert chunks[0].payload == {"from": 2, "to": 3, "snapshot": None}
 
 
 async def test_a_run_whose_log_is_gone_still_ends_with_its_result(client: AsyncClient, redis: Redis) -> None:
@@ -164,7 +164,7 @@ async def test_a_run_whose_log_is_gone_still_ends_with_its_result(client: AsyncC
     await attempt.finish(final_output="kept")
     await redis.delete(keys.log(attempt.admission.lease.partition, attempt.admission.run))
     gap, end = await collect(handle)
-    assert (gap.kind, gap.payload) == ("stream.gap", {"from": 1, "to": 1})
+    assert (gap.kind, gap.payload) == ("stream.gap", {"from": 1, "to": 1, "snapshot": None})
     assert end.result is not None
     assert end.result.final_output == "kept"
 

@@ -16,7 +16,7 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, AttemptStore, Refusal
 from runtime_core.store.leases import Lease, LeaseStore, Swept
-from runtime_core.store.log import RunLog
+from runtime_core.store.reads import log_of_run
 from runtime_core.store.runs import RunStore
 from runtime_core.store.sessions import SessionStore
 
@@ -31,7 +31,6 @@ class Store:
         self.runs = RunStore(redis, 1)
         self.attempts = AttemptStore(redis)
         self.leases = LeaseStore(redis)
-        self.log = RunLog(redis)
         self.sessions = SessionStore(redis, 1)
         self._nonces = itertools.count()
 
@@ -103,8 +102,11 @@ class Store:
         return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
 
     async def events(self, run: str) -> list[tuple[int, int, str]]:
-        frames = await self.log.read(PARTITION, ScopedRunId(run))
-        return [(frame.sequence, frame.attempt, frame.event) for frame in frames]
+        return [(frame.sequence, frame.attempt, frame.event) for frame in await self.frames(run)]
+
+    async def frames(self, run: str) -> list[Frame]:
+        read = log_of_run(PARTITION, ScopedRunId(run))
+        return read.parse(await self.redis.execute_command(*read.command))
 
 
 def frame(admission: Admission, sequence: int, event: str, text: str = "") -> bytes:

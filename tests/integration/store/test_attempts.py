@@ -13,7 +13,7 @@ from runtime_core.ids import ScopedRunId, session_key
 from runtime_core.store.attempts import Admission, NumberedFrame, Refusal, RefusalReason
 from runtime_core.store.runs import CancelOutcome
 from runtime_core.store.sessions import message_entry, state_entries
-from tests.integration.store.conftest import PARTITION, Store, frame
+from tests.integration.store.conftest import Store, frame
 
 SESSION = session_key("default", "s")
 
@@ -281,6 +281,6 @@ async def test_the_log_of_a_run_is_bounded_in_bytes(store: Store) -> None:
             admission, [NumberedFrame(sequence, True, frame(admission, sequence, "llm.delta", "x" * 1_000_000))]
         )
 
-    kept = await store.log.read(PARTITION, ScopedRunId("r1"))
+    kept = await store.frames("r1")
     assert kept[-1].sequence == 13
     assert sum(len(encode_frame(frame)) for frame in kept) <= 8 * 1024 * 1024

@@ -77,7 +77,7 @@ async def test_what_the_log_drops_stands_in_the_snapshot(store: Store) -> None:
 
     await drop_all_but_the_next(store, admission, 9)
 
-    assert [frame.sequence for frame in await store.log.read(PARTITION, RUN)] == [9]
+    assert [frame.sequence for frame in await store.frames(RUN)] == [9]
     assert await said(store.redis) == "Grüß Gott!"
     assert await snapshot(store.redis) == {"sequence": "8", "status": "running", "attempt": "1", "call:c2": "search"}
 

@@ -169,7 +169,7 @@ async def _troubles(world: World) -> Troubles:
 READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "locate": lambda world: world.runs.locate(world.running.run),
     "get": lambda world: world.runs.get(world.running.run),
-    "read a log": lambda world: world.log.read(PARTITION, world.running.run),
+    "read a log": lambda world: world.frames(world.running.run),
     "observe": lambda world: world.leases.observe(1),
     "messages": lambda world: world.sessions.messages(SESSION),
     "artifacts": lambda world: world.sessions.artifacts(SESSION),
