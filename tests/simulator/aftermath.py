@@ -76,7 +76,7 @@ def _check_log(history: History, run: Run) -> None:
     if run.status == "completed":
         said = [frame.payload["text"] for frame in log if frame.event == "llm.delta" and frame.attempt == run.attempt]
         steps = [f"step {step}" for step in range(history.steps[run.id])]
-        expect(said == steps, f"attempt {run.attempt} of {run.id} took {len(steps)} steps, its log has {said}")
+        expect("".join(said) == "".join(steps), f"attempt {run.attempt} of {run.id} took {steps}, its log has {said}")
     sequence, result = history.network.execute("HMGET", keys.run(run.partition, run.id), "sequence", "result")
     expect(sequence == str(len(log)), f"the record of {run.id} says {sequence} frames, its log has {len(log)}")
     expect(log[-1].payload["result"] == json.loads(result), f"the terminal frame of {run.id} has another result")
