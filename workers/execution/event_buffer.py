@@ -48,8 +48,8 @@ class EventBuffer:
     def __repr__(self) -> str:
         return f"EventBuffer(events={len(self._waiting)}, bytes={self._bytes})"
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     @property
     def full(self) -> bool:

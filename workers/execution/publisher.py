@@ -99,6 +99,11 @@ class Publisher:
         self._room.set()
         self._failure: Exception | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not under way yet."""
+        return len(self._waiting)
+
     async def publish(self, event: RuntimeEvent) -> None:
         await self._room.wait()
         if self._failure is not None:
