@@ -105,7 +105,7 @@ class Store:
         return [(frame.sequence, frame.attempt, frame.event) for frame in await self.frames(run)]
 
     async def frames(self, run: str) -> list[Frame]:
-        read = log_of_run(PARTITION, ScopedRunId(run))
+        read = log_of_run(PARTITION, ScopedRunId(run), count=20_000)
         return read.parse(await self.redis.execute_command(*read.command))
 
 
