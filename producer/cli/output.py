@@ -32,6 +32,8 @@ class Output:
         self._said = ""
         #: Text stands on the current line.
         self._in_line = False
+        #: Whose chunks are shown: a run, and its child runs, may take turns.
+        self._run_id = ""
 
     def record(self, value: BaseModel | dict[str, Any], text: str) -> None:
         """One record: ``text`` for people, ``value`` for programs."""
@@ -65,7 +67,15 @@ class Output:
             self._line(chunk.model_dump_json())
             return
         payload = chunk.payload
+        if self._run_id and self._run_id != chunk.run_id:
+            self._note(f"run {chunk.run_id}:", "dim")
+        self._run_id = chunk.run_id
         match chunk.kind:
+            case RunStreamChunkKind.STREAM_GAP:
+                self._note(f"chunks {payload['from']} to {payload['to']} are no longer kept", "dim")
+                self._said = (payload["snapshot"] or {}).get("text", "")
+                self._in_line = bool(self._said)
+                self._console.print(plain(self._said), end="")
             case RunStreamChunkKind.LLM_DELTA:
                 text = str(payload.get("text", ""))
                 self._said = self._said + text if self._in_line else text

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -92,7 +93,8 @@ def submit(
 
 def stream(
     run_id: RunId,
-    after: Annotated[int, typer.Option("--after", min=0, help="Sequence of the last chunk you hold.")] = 0,
+    after: Annotated[str, typer.Option("--after", help="Cursor of the last chunk you hold: its sequence.")] = "0",
+    children: Annotated[bool, typer.Option("--children", help="Show the chunks of its child runs, too.")] = False,
     as_json: Json = False,
     redis_url: RedisUrl = DEFAULT_URL,
     tenant: Tenant = DEFAULT_TENANT,
@@ -101,11 +103,11 @@ def stream(
 
     Example:  runlane stream 4f0c… --after 42
     """
-    reader = _Reader(run_id, after)
+    reader = _Reader(run_id, after, children=children)
 
     async def follow() -> None:
         async with open_client(redis_url, tenant) as client:
-            await reader.follow(client.stream(run_id, after=after), as_json=as_json)
+            await reader.follow(client.stream(run_id, after=after, children=children), as_json=as_json)
 
     complete(follow(), lambda: reader.way_back)
 
@@ -154,9 +156,10 @@ def cancel(
 class _Reader:
     """Shows a run's chunks and remembers how far it came."""
 
-    def __init__(self, run_id: str, after: int = 0) -> None:
+    def __init__(self, run_id: str, after: str = "0", *, children: bool = False) -> None:
         self._run_id = run_id
-        self._position = after
+        self._cursor = after
+        self._children = children
 
     async def follow(self, chunks: AsyncGenerator[RunStreamChunk, None], *, as_json: bool) -> None:
         from producer.cli.output import Output
@@ -165,15 +168,14 @@ class _Reader:
         async with aclosing(chunks) as following:
             async for chunk in following:
                 output.chunk(chunk)
-                self._position = chunk.sequence
-                if chunk.result is not None:
+                self._cursor = chunk.cursor
+                if chunk.result is not None and chunk.run_id == self._run_id:
                     _check(chunk.result)
 
     @property
     def way_back(self) -> str:
-        return (
-            f"left run {self._run_id}, which goes on. Come back: runlane stream {self._run_id} --after {self._position}"
-        )
+        options = f"--after {quote(self._cursor)}" + (" --children" if self._children else "")
+        return f"left run {self._run_id}, which goes on. Come back: runlane stream {self._run_id} {options}"
 
 
 def _request(

@@ -68,6 +68,26 @@ def test_tools_are_lines_with_their_outcome(terminal: Output, capsys: pytest.Cap
     ]
 
 
+def test_a_gap_is_told_with_what_was_said_until_then(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = {"text": "so far", "status": "running", "attempt": 1, "open_tool_calls": []}
+    terminal.chunk(chunk(RunStreamChunkKind.STREAM_GAP, **{"from": 2, "to": 9, "snapshot": snapshot}))
+    terminal.chunk(chunk(RunStreamChunkKind.LLM_DELTA, text=", so good"))
+    terminal.chunk(finished(final_output="so far, so good"))
+    terminal.chunk(chunk(RunStreamChunkKind.STREAM_GAP, **{"from": 1, "to": 2, "snapshot": None}))
+    assert capsys.readouterr().out.splitlines() == [
+        "chunks 2 to 9 are no longer kept",
+        "so far, so good",
+        "completed",
+        "chunks 1 to 2 are no longer kept",
+    ]
+
+
+def test_whose_chunks_follow_is_told_when_runs_take_turns(terminal: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    for run_id in ("parent", "parent", "child", "parent"):
+        terminal.chunk(RunStreamChunk(kind=RunStreamChunkKind.LLM_DELTA, run_id=run_id, payload={"text": "x"}))
+    assert capsys.readouterr().out.splitlines() == ["xx", "run child:", "x", "run parent:", "x"]
+
+
 def test_a_failure_is_told_with_its_code_and_hint() -> None:
     details = ErrorDetails(code="tool.timeout", message="too slow", hint="wait longer")
     result = RunResult(run_id="r", stop_reason=StopReason.FAILED, error_details=details)
