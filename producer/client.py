@@ -81,6 +81,10 @@ class AsyncClient:
         """Close the connections; what still waits raises RunlaneError. Runs go on."""
         await self._store.aclose()
 
+    async def check(self) -> None:
+        """Raises StoreUnavailable if Redis does not serve now, ConfigError if its store is of another kind."""
+        await self._store.check()
+
     def with_tenant(self, tenant: str) -> Self:
         """Another tenant's view over the same connections; they are closed with the client that it was made of."""
         view = copy(self)

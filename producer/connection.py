@@ -93,6 +93,11 @@ class StoreConnection:
                 self._stores = runs, DeadLetterStore(self._redis, runs, partitions)
             return self._stores
 
+    async def check(self) -> None:
+        """Look at the store now. Raises StoreUnavailable, ConfigError."""
+        await self._open()
+        await self.call(lambda: open_store(self._redis, self._partitions))
+
     async def configs(self) -> ConfigStore:
         await self._open()
         return ConfigStore(self._redis)

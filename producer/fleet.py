@@ -20,7 +20,7 @@ from runtime_core.contracts.commands import FleetCommand
 from runtime_core.contracts.config_version import ConfigFormat, ConfigText, ConfigVersion
 from runtime_core.contracts.fleet import FleetStatus
 from runtime_core.contracts.fleet_event import FleetEvent
-from runtime_core.errors import AgentNotFoundError, ConfigError, ConfigLoadError, InvalidInputError, RunlaneError
+from runtime_core.errors import AgentNotFoundError, ConfigError, ConfigLoadError, FleetUnavailable, InvalidInputError
 from runtime_core.ids import DEFAULT_TENANT, check_name, check_session_id
 from runtime_core.store import keys
 from runtime_core.store.configs import Activation, this_author
@@ -251,11 +251,11 @@ class Fleet:
         )
 
     async def _ask(self, command: FleetCommand, arguments: Mapping[str, Any]) -> list[Answer]:
-        """The answers of those that answered. Raises RunlaneError if nobody did."""
+        """The answers of those that answered. Raises FleetUnavailable if nobody did."""
         report = await self._tell(command, arguments)
         answers = [answer for answer in report.answers.values() if answer.ok]
         if not answers:
-            raise RunlaneError(
+            raise FleetUnavailable(
                 "no worker answered" if report.answers else "no worker lives",
                 hint="start one with `runlane worker`; see `runlane status`",
             )

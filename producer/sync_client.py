@@ -91,6 +91,9 @@ class Client:
         """Close the connections and end the thread; may be called twice. Runs go on, calls that wait are ended."""
         self._thread.close()
 
+    def check(self) -> None:
+        self._thread.wait(self._client.check())
+
     def with_tenant(self, tenant: str) -> Self:
         view = copy(self)
         view._client = self._client.with_tenant(tenant)

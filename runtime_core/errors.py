@@ -280,6 +280,55 @@ class AgentNotFoundError(UserError, ConfigError):
     code = "user.agent_not_found"
 
 
+class RequestError(UserError):
+    """The HTTP request cannot be served."""
+
+    code = "request.error"
+
+
+class RouteNotFound(RequestError):
+    """There is nothing at this path."""
+
+    code = "request.route_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """This path does not take this method."""
+
+    code = "request.method_not_allowed"
+
+
+class RequestTooLarge(RequestError):
+    """The request is too large."""
+
+    code = "request.too_large"
+
+
+class RequestTooSlow(RequestError):
+    """The request did not arrive in time."""
+
+    code = "request.too_slow"
+    retryable = True
+
+
+class UnsupportedMediaType(RequestError):
+    """The request's body is of a type that is not taken."""
+
+    code = "request.unsupported_media_type"
+
+
+class Unauthenticated(RequestError):
+    """Who asks is not known."""
+
+    code = "auth.unauthenticated"
+
+
+class Forbidden(RequestError):
+    """Who asks may not do this."""
+
+    code = "auth.forbidden"
+
+
 class QueueFull(_WaitBeforeRetry):
     """The queue is full."""
 
@@ -291,6 +340,20 @@ class QueueDeadline(RunlaneError):
     """The run did not start within its queue_deadline_ms."""
 
     code = "queue.deadline"
+    retryable = True
+
+
+class TooManyStreams(_WaitBeforeRetry):
+    """As many streams are open as may be."""
+
+    code = "gateway.too_many_streams"
+    retryable = True
+
+
+class FleetUnavailable(RunlaneError):
+    """No worker answers."""
+
+    code = "fleet.unavailable"
     retryable = True
 
 

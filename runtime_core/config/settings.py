@@ -103,6 +103,27 @@ class Settings(BaseSettings):
     #: Where a worker sends OpenTelemetry spans: to a collector (OTEL_EXPORTER_OTLP_ENDPOINT, …) or into its log.
     tracing: Literal["off", "otlp", "console"] = "off"
 
+    #: Address that the gateway listens on. Any but loopback needs tokens.
+    gateway_host: str = "127.0.0.1"
+    #: 0 takes a free port.
+    gateway_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    #: File of the tokens that the gateway takes, see producer/gateway/tokens.py.
+    gateway_tokens_file: Path | None = None
+    #: The same, as JSON text; both may be given.
+    gateway_tokens: str | None = None
+    #: Bytes of a request's body.
+    gateway_body_bytes: PositiveInt = 1024 * 1024
+    #: Seconds that a request gets to arrive.
+    gateway_request_s: PositiveFloat = 30.0
+    #: Connections at once, streams at once, and streams of one tenant.
+    gateway_connections: PositiveInt = 2_000
+    gateway_streams: PositiveInt = 1_000
+    gateway_tenant_streams: PositiveInt = 500
+    #: Seconds without a chunk after which a stream sends a comment, so that nothing between closes it.
+    gateway_heartbeat_s: PositiveFloat = 15.0
+    #: Seconds for which a client may take nothing of its stream before it is cut.
+    gateway_stall_s: PositiveFloat = 30.0
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)

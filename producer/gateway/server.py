@@ -1,0 +1,168 @@
+"""How the gateway listens: uvicorn, with bounds on what a client may hold.
+
+The parser is h11: it bounds the head of a request (16 KiB) where httptools takes any length
+(https://h11.readthedocs.io/en/latest/api.html#h11.Connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from producer.gateway.problems import answer, problem_of
+from runtime_core.errors import ConfigError, RequestError, RequestTooLarge, RequestTooSlow, TooManyStreams
+
+#: Seconds that a connection gets for the head of its request.
+HEAD_S = 10.0
+#: Seconds that open requests get to end when the process is told to stop.
+GRACE_S = 3.0
+#: Seconds for which a connection without a request stays open.
+_KEEP_ALIVE_S = 60
+_BACKLOG = 1024
+_TRANSPORT = "runlane.transport"
+
+
+def cut(scope: Scope) -> None:
+    """Break the connection of a request now: what waits in its buffers is dropped."""
+    transport: asyncio.Transport | None = scope.get("extensions", {}).get(_TRANSPORT)
+    if transport is not None:
+        transport.abort()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one. Raises ConfigError if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except (OSError, UnicodeError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on: {error}",
+            hint="give --port another one, or 0 for a free one; --host is an address of this machine",
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    *,
+    connections: int,
+    on_started: Callable[[], None],
+    on_stop: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT. ``on_stop`` is called when that has come, before open requests are waited for."""
+
+    class Protocol(_Protocol):
+        limit = connections
+
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(GRACE_S),
+    )
+    server = _Server(config, on_started, on_stop)
+    # uvicorn raises the signal that stopped it once more when it has ended: to be told to stop is no failure.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's protocol, with problems in place of bare text, a deadline for the head, and a limit of connections."""
+
+    limit: int
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limit:
+            self._refuse(TooManyStreams("the gateway has as many connections as it may", retry_after_ms=1_000))
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def handle_events(self) -> None:
+        before = self.scope
+        super().handle_events()
+        if self.scope is not before:  # a request's head was read; its task has not begun
+            self._head_is_there()
+            scope: Any = self.scope
+            scope.setdefault("extensions", {})[_TRANSPORT] = self.transport
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.conn.our_state is h11.IDLE:
+            self._head_is_there()
+
+    def send_400_response(self, msg: str) -> None:
+        received, _ = self.conn.trailing_data
+        too_long = len(received) >= 16 * 1024
+        self._refuse(
+            RequestTooLarge("the head of the request is larger than 16 KiB", hint="send fewer or shorter headers")
+            if too_long
+            else RequestError("the request is no HTTP/1.1", hint="see RFC 9112")
+        )
+
+    def _await_head(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _head_is_there(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _head_is_late(self) -> None:
+        self._refuse(RequestTooSlow(f"the head of the request did not come within {HEAD_S:g} s"))
+
+    def _refuse(self, error: RequestError | TooManyStreams) -> None:
+        """Answer by hand, for there is no request to answer, and close."""
+        response = answer(problem_of(error), {"Connection": "close"})
+        head = f"HTTP/1.1 {response.status_code} {problem_of(error).title}\r\n".encode()
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+        self.transport.write(head + lines + b"\r\n" + bytes(response.body))
+        self.transport.close()
+
+
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
