@@ -149,7 +149,11 @@ class EventStream(Response):
                 quiet = now - self._sent_at
                 if quiet >= self._heartbeat_s:
                     self._sent_at = now
-                    await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                    try:
+                        async with asyncio.timeout(self._stall_s):
+                            await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                    except TimeoutError:
+                        return
                     continue
                 await asyncio.sleep(min(self._heartbeat_s - quiet, self._stall_s))
             elif now - self._sending_since >= self._stall_s:
@@ -158,7 +162,8 @@ class EventStream(Response):
                 await asyncio.sleep(min(self._sending_since + self._stall_s - now, self._heartbeat_s))
 
 
-async def _left(receive: Receive) -> None:
+async def left(receive: Receive) -> None:
+    """Returns when the client has."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
