@@ -11,7 +11,10 @@ import pytest
 from redis.asyncio import Redis
 
 from producer.client import AsyncClient
+from producer.family import CHILDREN_SHOWN
 from producer.handle import RunHandle
+from producer.relay import SILENCE_S
+from producer.subscriptions import BUFFER_CHARACTERS, Message, Signal, Subscription
 from runtime_core.contracts.frame import INLINE_BYTES
 from runtime_core.contracts.run import RunRequest
 from runtime_core.contracts.stream import RunStreamChunk, StreamSnapshot
@@ -170,6 +173,74 @@ async def test_readers_share_their_reads_and_one_that_fails_fails_alone(client: 
 async def calls(redis: Redis) -> int:
     stats: dict[str, Any] = await redis.info("commandstats")
     return stats.get("cmdstat_xrange", {"calls": 0})["calls"]
+
+
+async def test_a_child_that_was_not_announced_and_what_waits_for_the_reader_are_not_lost(
+    client: AsyncClient, redis: Redis
+) -> None:
+    # Given a parent whose child nobody hears of, and a reader that takes nothing
+    parent = await client.submit(hello())
+    mother = await begin(redis, parent.run_id)
+    seen: list[RunStreamChunk] = []
+    async with aclosing(parent.stream(children=True)) as chunks:
+        seen.append(await anext(chunks))
+        child = await begin(redis, (await client.submit(hello("s2", run_id="unheard"))).run_id)
+        partition = mother.admission.lease.partition
+        call: Any = redis.sadd(keys.children(partition, mother.admission.run), "unheard")
+        await call
+
+        # Then it is found after a silence
+        async with asyncio.timeout(5):
+            seen.append(await anext(chunks))
+        assert (seen[-1].run_id, seen[-1].kind) == ("unheard", "run.queued")
+
+        # When both write while the reader is busy, and the parent ends
+        for number in range(30):
+            await child.emit("llm.delta", text=str(number))
+            await mother.emit("llm.delta", text=str(number))
+        await mother.finish()
+        async with asyncio.timeout(10):
+            seen += [chunk async for chunk in chunks]
+
+    said = [(chunk.run_id, chunk.sequence) for chunk in seen]
+    assert sorted(said) == sorted(
+        [*((parent.run_id, number) for number in range(1, 33)), *(("unheard", number) for number in range(1, 32))]
+    )
+    assert seen[-1].run_id == parent.run_id
+
+
+async def test_a_child_is_announced_and_shown_at_once(client: AsyncClient, redis: Redis) -> None:
+    parent = await client.submit(hello())
+    await begin(redis, parent.run_id)
+    async with aclosing(parent.stream(children=True)) as chunks:
+        await anext(chunks)
+        for number in range(3):
+            await client.submit(hello(f"s{number}", run_id=f"child{number}", parent_run_id=parent.run_id))
+            async with asyncio.timeout(SILENCE_S * 0.75):
+                assert (await anext(chunks)).run_id == f"child{number}"
+
+
+async def test_a_family_is_shown_up_to_a_hundred_children(client: AsyncClient, redis: Redis) -> None:
+    parent = await client.submit(hello())
+    mother = await begin(redis, parent.run_id)
+    await client.submit_many([hello(run_id=f"c{number}", parent_run_id=parent.run_id) for number in range(120)])
+    await mother.finish()
+    chunks = await collect(parent, children=True)
+    assert len({chunk.run_id for chunk in chunks}) == CHILDREN_SHOWN + 1
+    assert chunks[-1].run_id == parent.run_id
+
+
+def test_a_reader_that_lags_reads_the_log_instead_of_filling_memory() -> None:
+    subscription = Subscription()
+    large = Message("c", "x" * 100_000)
+    for _ in range(BUFFER_CHARACTERS // 100_000 + 1):
+        subscription.offer(large)
+    subscription.offer(large)
+    assert asyncio.run(subscription.receive(0)) is Signal.MISSED
+
+    for _ in range(200):  # what was taken makes room
+        subscription.offer(large)
+        assert asyncio.run(subscription.receive(0)) is large
 
 
 async def test_tenants_share_connections_and_nothing_else(client: AsyncClient, redis: Redis) -> None:

@@ -52,6 +52,12 @@ def test_deltas_with_something_between_them_stay_apart() -> None:
     assert [one.payload.get("text") for one in taken] == ["a", None, "b", "c", 7, "d"]
 
 
+def test_deltas_are_not_coalesced_without_end() -> None:
+    taken = drained(filled(*(delta("x" * 100) for _ in range(100))))
+    assert len(taken) > 1
+    assert all(len(one.payload["text"]) <= DELTA_CHARACTERS for one in taken)
+
+
 def test_a_delta_that_left_does_not_grow() -> None:
     buffer = filled(delta("a"))
     (first,) = buffer.take()

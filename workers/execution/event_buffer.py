@@ -94,7 +94,7 @@ class EventBuffer:
     def _join(self, event: RuntimeEvent, text: str) -> bool:
         """Append ``text`` to the newest event, if that is a delta of the same making with room for it."""
         last = self._waiting[-1] if self._waiting else None
-        if last is None or last.name != _DELTA or last.encoded is not None:
+        if last is None or last.encoded is not None:
             return False
         said: str = last.payload["text"]
         if len(said) + len(text) > DELTA_CHARACTERS or {**last.payload, "text": text} != event.payload:

@@ -160,3 +160,15 @@ async def test_the_log_of_a_run_is_bounded_in_frames(store: Store) -> None:
     assert length == 10_000
     assert int(str(counted)) == sum(len(data) for data in frames)
     assert len(str(await said(store.redis))) == int((await snapshot(store.redis))["sequence"]) - 1
+
+
+async def test_what_stands_beside_a_log_goes_when_the_record_does(store: Store) -> None:
+    admission = await written(store, [("llm.delta", {"text": "gone"})])
+    await drop_all_but_the_next(store, admission, 3)
+    await store.redis.hset(keys.run(PARTITION, RUN), "log_bytes", 0)
+    await store.attempts.append(admission, [numbered(admission, 4, "tool.succeeded", {}, b'{"result": 1}')])
+    await store.finish(admission, 5)
+
+    for key in (keys.snapshot, keys.said, keys.payloads, keys.log):
+        left = await store.redis.ttl(key(PARTITION, RUN))
+        assert 0 < left <= 24 * 3600, key(PARTITION, RUN)
