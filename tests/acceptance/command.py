@@ -29,9 +29,11 @@ class Command:
         """The same command in a changed environment."""
         return Command(**{name: value for name, value in self._environment.items() if name != _MARK} | environment)
 
-    def start(self, *arguments: str, terminal: int | None = None, output: int | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, terminal: int | None = None, output: int | None = None, errors: int | None = None
+    ) -> subprocess.Popen[str]:
         """Start it on pipes, with the file descriptor of a ``terminal`` for all three streams, or with that of a file
-        for all its ``output``.
+        for all its ``output``, or for its ``errors`` alone.
         """
         written = terminal if output is None else output
         return subprocess.Popen(
@@ -39,7 +41,7 @@ class Command:
             env=self._environment,
             stdin=subprocess.DEVNULL if terminal is None else terminal,
             stdout=subprocess.PIPE if written is None else written,
-            stderr=subprocess.PIPE if written is None else written,
+            stderr=errors if errors is not None else subprocess.PIPE if written is None else written,
             text=True,
         )
 
