@@ -127,10 +127,7 @@ class FamilyStream:
     async def _rest(self) -> AsyncGenerator[_Member, None]:
         """What is there of the children when the parent has ended."""
         await self._stop()
-        while not self._arrived.empty():
-            arrived = self._arrived.get_nowait()
-            if isinstance(arrived, _Member):
-                yield arrived
+        self._arrived = asyncio.Queue()  # what waited there is read again
         async for _ in self._unknown_children():
             pass
         for child in [run for run in self._partitions if run != self._run and run not in self._finished]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from producer.gateway.tokens import Scope, TokenTable
 from runtime_core.errors import ConfigError, Forbidden, Unauthenticated
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +58,7 @@ class Access:
 
 def check_binding(host: str, *, tokens: bool) -> None:
     """Raises ConfigError unless a server on ``host`` is either protected or for this machine alone."""
-    if not tokens and host not in _LOOPBACK and not host.startswith("127."):
+    if not tokens and not _is_loopback(host):
         raise ConfigError(
             f"the gateway has no tokens: on {host} whoever reaches it could submit, read and cancel runs",
             hint="make a token with `runlane token` and give --tokens FILE, or listen on 127.0.0.1",
@@ -67,8 +66,8 @@ def check_binding(host: str, *, tokens: bool) -> None:
 
 
 def _check_is_local(headers: Headers) -> None:
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if host not in _LOOPBACK and not host.startswith("127."):
+    host = _host_name(headers.get("host", ""))
+    if not _is_loopback(host):
         raise Forbidden(
             f"without tokens the gateway serves this machine alone, and not as {host[:100]!r}",
             hint="ask http://127.0.0.1:<port>, or configure tokens",
@@ -79,3 +78,17 @@ def _check_is_local(headers: Headers) -> None:
             f"without tokens the gateway takes no requests from pages of {origin[:100]!r}",
             hint="configure tokens for browsers elsewhere",
         )
+
+
+def _host_name(authority: str) -> str:
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

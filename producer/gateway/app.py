@@ -25,10 +25,17 @@ from producer.gateway import metrics
 from producer.gateway.body import read_body
 from producer.gateway.openapi import document
 from producer.gateway.operations import Call, Operation
-from producer.gateway.problems import answer, problem_of, unexpected
+from producer.gateway.problems import STATUS_OF, answer, problem_of, unexpected
 from producer.gateway.routes import agents, runs, service, sessions
 from producer.gateway.service import Gateway
-from runtime_core.errors import InvalidInputError, MethodNotAllowed, RouteNotFound, RunlaneError, in_words
+from runtime_core.errors import (
+    InvalidInputError,
+    MethodNotAllowed,
+    RouteNotFound,
+    RunlaneError,
+    StoreUnavailable,
+    in_words,
+)
 from runtime_core.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -102,16 +109,22 @@ def _endpoint(gateway: Gateway, methods: dict[str, Operation]) -> Callable[[Requ
         operation = methods["GET" if request.method == "HEAD" else request.method]
         try:
             response = await operation.handler(await _check(gateway, operation, request))
-        except RunlaneError as error:
-            response = answer(problem_of(error))
-        except Exception:
-            reference = uuid.uuid4().hex[:12]
-            logger.exception("%s %s failed [%s]", operation.method, operation.path, reference)
-            response = answer(unexpected(reference))
+        except Exception as error:
+            response = _answer_to(error, operation)
         metrics.REQUESTS.labels(f"{operation.method} {operation.path}", response.status_code).inc()
         return response
 
     return endpoint
+
+
+def _answer_to(error: Exception, operation: Operation) -> Response:
+    if isinstance(error, StoreUnavailable):
+        logger.warning("%s %s: %s", operation.method, operation.path, error)
+    if isinstance(error, RunlaneError) and error.code in STATUS_OF:
+        return answer(problem_of(error))
+    reference = uuid.uuid4().hex[:12]
+    logger.error("%s %s failed [%s]", operation.method, operation.path, reference, exc_info=error)
+    return answer(unexpected(reference))
 
 
 async def _check(gateway: Gateway, operation: Operation, request: Request) -> Call:

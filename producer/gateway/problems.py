@@ -10,10 +10,10 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from runtime_core.errors import RunlaneError
+from runtime_core.errors import RunlaneError, StoreUnavailable
 
 MEDIA_TYPE: Final = "application/problem+json"
-#: Code → status. A code that is not here is the server's fault, 500.
+#: Code → status. A code that is not here is the server's fault: see ``unexpected``.
 STATUS_OF: Final[Mapping[str, HTTPStatus]] = {
     "user.invalid_input": HTTPStatus.BAD_REQUEST,
     "user.agent_not_found": HTTPStatus.NOT_FOUND,
@@ -57,7 +57,10 @@ class Problem(BaseModel):
 
 
 def problem_of(error: RunlaneError) -> Problem:
-    status = STATUS_OF.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    """The problem of an error with one of the codes above. Where Redis is, and why it refused, is not the caller's."""
+    if isinstance(error, StoreUnavailable):
+        error = StoreUnavailable("the store does not serve now", hint="try again; the gateway's log says why")
+    status = STATUS_OF[error.code]
     after: int | None = getattr(error, "retry_after_ms", None)
     return Problem(
         type=f"urn:runlane:{error.code}",

@@ -165,7 +165,9 @@ async def test_readers_share_their_reads_and_one_that_fails_fails_alone(client: 
             *(collect(handle) for handle in handles for _ in range(5)), collect(spoilt), return_exceptions=True
         )
 
-    assert isinstance(outcomes.pop(), RunlaneError)
+    failed = outcomes.pop()
+    assert isinstance(failed, RunlaneError)
+    assert "Redis refused XRANGE" in str(failed)
     assert all(not isinstance(chunks, BaseException) and chunks[-1].sequence == 2 for chunks in outcomes)
     assert await calls(redis) - before <= 3 * len(handles), "100 readers of 20 runs read each log about once"
 
@@ -218,6 +220,17 @@ async def test_a_child_is_announced_and_shown_at_once(client: AsyncClient, redis
             await client.submit(hello(f"s{number}", run_id=f"child{number}", parent_run_id=parent.run_id))
             async with asyncio.timeout(SILENCE_S * 0.75):
                 assert (await anext(chunks)).run_id == f"child{number}"
+
+
+async def test_a_family_that_has_ended_is_shown_whole(client: AsyncClient) -> None:
+    parent = await client.submit(hello())
+    for number, of in enumerate([parent.run_id, "child0", "child1"]):
+        await client.submit(hello(f"s{number}", run_id=f"child{number}", parent_run_id=of))
+    await parent.cancel()
+    chunks = await collect(parent, children=True)
+    assert {chunk.run_id for chunk in chunks} == {parent.run_id, "child0", "child1", "child2"}
+    assert len(chunks) == 8
+    assert (chunks[-1].run_id, chunks[-1].kind) == (parent.run_id, "run.finished")
 
 
 async def test_a_family_is_shown_up_to_a_hundred_children(client: AsyncClient, redis: Redis) -> None:

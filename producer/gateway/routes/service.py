@@ -29,11 +29,8 @@ async def readyz(call: Call) -> Response:
         raise StoreUnavailable("the gateway is stopping")
     try:
         await call.gateway.client.check()
-    except (ConfigError, StoreUnavailable) as error:
-        # Whoever asks need not know where Redis is.
-        raise StoreUnavailable(
-            "Redis does not serve", hint="the gateway's log and `runlane doctor` say more"
-        ) from error
+    except ConfigError as error:
+        raise StoreUnavailable(f"the store is not ours: {error}") from error
     return JSONResponse(Health().model_dump())
 
 
