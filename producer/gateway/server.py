@@ -28,14 +28,18 @@ GRACE_S = 3.0
 #: Seconds for which a connection without a request stays open.
 _KEEP_ALIVE_S = 60
 _BACKLOG = 1024
-_TRANSPORT = "runlane.transport"
+#: Seconds that a client gets to take the last words of a response that is cut.
+LINGER_S = 5.0
+_PROTOCOL = "runlane.protocol"
 
 
-def cut(scope: Scope) -> None:
-    """Break the connection of a request now: what waits in its buffers is dropped."""
-    transport: asyncio.Transport | None = scope.get("extensions", {}).get(_TRANSPORT)
-    if transport is not None:
-        transport.abort()
+def cut(scope: Scope, last_words: bytes) -> None:
+    """End the response of a request that is served by ``serve``, past what its client has not taken yet.
+
+    If the client does not take that within LINGER_S the connection is broken, and what waits in its buffers is dropped.
+    """
+    protocol: _Protocol = scope["extensions"][_PROTOCOL]
+    protocol.cut(last_words)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -129,7 +133,7 @@ class _Protocol(H11Protocol):
         if self.scope is not before:  # a request's head was read; its task has not begun
             self._head_is_there()
             scope: Any = self.scope
-            scope.setdefault("extensions", {})[_TRANSPORT] = self.transport
+            scope.setdefault("extensions", {})[_PROTOCOL] = self
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -144,6 +148,15 @@ class _Protocol(H11Protocol):
             if too_long
             else RequestError("the request is no HTTP/1.1", hint="see RFC 9112")
         )
+
+    def cut(self, last_words: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        parts = [self.conn.send(h11.Data(data=last_words)), self.conn.send(h11.EndOfMessage())]
+        self.cycle.response_complete = True
+        self.transport.write(b"".join(part for part in parts if part))
+        self.transport.close()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _await_head(self) -> None:
         self._deadline = self.loop.call_later(HEAD_S, self._head_is_late)

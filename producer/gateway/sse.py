@@ -50,12 +50,17 @@ class StreamEnd(StrEnum):
     FAILED = "failed"
 
 
+#: Ends that the client is told of in a last event, ``stream.cut``: the run goes on, and it may come back.
+_WHY_CUT = {StreamEnd.CUT: "stalled", StreamEnd.CLOSING: "closing", StreamEnd.FAILED: "unavailable"}
+
+
 class EventStream(Response):
     """1. Every chunk is one event; ``run.finished`` of the run itself is last, and ends the response.
 
     2. When nothing came for ``heartbeat_s`` a comment is sent, so that nobody between takes the connection for dead.
-    3. A client that takes nothing for ``stall_s`` is cut: its connection is broken, its buffers are freed. It may come
-       back with the id that it holds.
+    3. A client that takes nothing for ``stall_s`` is cut: a last event, ``stream.cut`` {reason}, says why if it reads
+       again within seconds, then its connection is broken and its buffers are freed. It may come back with the id that
+       it holds. The same event ends a stream when the gateway stops, or cannot read the run.
     4. ``on_end`` is awaited with how it ended, whatever happens.
     """
 
@@ -110,17 +115,15 @@ class EventStream(Response):
         first = min(done, key=lambda task: list(ways).index(task))
         end, error = ways[first], first.exception()
         if isinstance(error, RunlaneError):
+            end = StreamEnd.FAILED
             logger.warning("the stream of %s failed: %s", self._label, error)
-            cut(scope)  # an end without run.finished must not look like one
-            return StreamEnd.FAILED
-        if error is not None:
+        elif error is not None:
             raise error
         if end is StreamEnd.CUT:
             logger.warning("the stream of %s is cut: its client took nothing for %g s", self._label, self._stall_s)
-            metrics.CUTS.labels("stalled").inc()
-            cut(scope)
-        elif end is StreamEnd.CLOSING:
-            cut(scope)
+        if reason := _WHY_CUT.get(end):
+            metrics.CUTS.labels(reason).inc()
+            cut(scope, b'event: stream.cut\ndata: {"reason":"%s"}\n\n' % reason.encode())
         return end
 
     async def _send_chunks(self, send: Send) -> None:

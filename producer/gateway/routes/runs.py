@@ -208,7 +208,8 @@ OPERATIONS = (
         path="/runs/{run_id}/stream",
         summary="Follow a run: its chunks as Server-Sent Events",
         description="Each event has the chunk's cursor as id, its kind as event, and the chunk as data. After"
-        " run.finished the response ends, and a client that comes back gets 204.",
+        " run.finished the response ends, and a client that comes back gets 204. A stream that the gateway has to end"
+        " earlier says so in an event stream.cut {reason}.",
         handler=stream,
         scope=Scope.RUNS_READ,
         query=StreamQuery,
