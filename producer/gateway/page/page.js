@@ -19,6 +19,8 @@ class RunView {
     this.chunks.replaceChildren();
     this.tools = new Map();
     this.text = null;
+    this.state("…");
+    find("sequence").textContent = 0;
   }
 
   show(kind, chunk) {

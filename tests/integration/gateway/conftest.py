@@ -23,6 +23,7 @@ from runtime_core.store.connection import connect, connect_sync
 from runtime_core.store.leases import LeaseStore
 from tests.acceptance.command import Command
 from tests.integration.attempt_by_hand import AttemptByHand
+from tests.integration.fleet.conftest import fleet as fleet
 
 PARTITIONS = 16
 
