@@ -75,14 +75,9 @@ class Relay:
     ) -> AsyncGenerator[Frame, None]:
         """The log had nothing new: is there anything left to wait for?"""
         record = await self._reader.record(partition, run)
+        check_cursor(cursor.position, record)
         if record.state is not RunState.FINISHED:
             return
-        if cursor.position > record.sequence:
-            raise InvalidInputError(
-                f"run {record.run_id!r} ended with chunk {record.sequence}; nothing can follow chunk {cursor.position}",
-                hint="pass the sequence of the last chunk you hold as after",
-                run_id=record.run_id,
-            )
         # It may have finished between the two reads.
         async for frame in self._catch_up(partition, run, cursor):
             yield frame
@@ -111,6 +106,17 @@ class Relay:
                     return
                 case Verdict.DUPLICATE:
                     pass
+
+
+def check_cursor(position: int, record: RunRecord) -> None:
+    """Raises InvalidInputError for a position that the run has not come to."""
+    if position > record.sequence:
+        ended = "ended with" if record.state is RunState.FINISHED else "has come to"
+        raise InvalidInputError(
+            f"run {record.run_id!r} {ended} chunk {record.sequence}; nothing can follow chunk {position}",
+            hint="pass the cursor of the last chunk you hold as after",
+            run_id=record.run_id,
+        )
 
 
 def _terminal_frame(record: RunRecord) -> Frame:

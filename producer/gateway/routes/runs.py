@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -15,11 +16,15 @@ from producer.gateway import metrics
 from producer.gateway.operations import Answer, Call, Operation, Query
 from producer.gateway.sse import HEADERS, EventStream, StreamEnd, left
 from producer.gateway.tokens import Scope
+from producer.handle import RunHandle
+from producer.relay import check_cursor
 from runtime_core.contracts.run import RunRecord, RunRequest, RunState
 from runtime_core.contracts.stream import RunStreamChunk
-from runtime_core.errors import InvalidInputError
+from runtime_core.errors import InvalidInputError, RunlaneError
 from runtime_core.ids import idempotent_run_id
 from runtime_core.store.runs import CancelOutcome
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that POST /runs waits for a result at the most: proxies end longer requests.
 LONGEST_WAIT_S = 60
@@ -65,8 +70,8 @@ async def submit(call: Call) -> Response:
     request = _own_run(call, call.body)
     handle = await client.submit(request)
     location = {"Location": f"/runs/{quote(request.run_id)}"}
-    if call.query.wait and await _finished_in_time(call, handle.run_id):
-        return JSONResponse((await handle.get()).model_dump(mode="json"), headers=location)
+    if call.query.wait and (record := await _finished_in_time(call, handle)):
+        return JSONResponse(record.model_dump(mode="json"), headers=location)
     accepted = Submitted(
         run_id=request.run_id, session_id=request.session_id, agent_id=request.agent_id, created=bool(handle.created)
     )
@@ -83,7 +88,7 @@ def _own_run(call: Call, request: RunRequest) -> RunRequest:
     key = call.request.headers.get("idempotency-key")
     if key is None:
         return request
-    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable()):
+    if not (1 <= len(key) <= 255 and all("!" <= character <= "~" for character in key)):
         raise InvalidInputError("Idempotency-Key is not valid", hint="it is 1 to 255 visible characters of ASCII")
     if "run_id" in request.model_fields_set:
         raise InvalidInputError(
@@ -92,23 +97,24 @@ def _own_run(call: Call, request: RunRequest) -> RunRequest:
     return request.model_copy(update={"run_id": idempotent_run_id(call.caller.tenant, key)})
 
 
-async def _finished_in_time(call: Call, run_id: str) -> bool:
-    """Wait for the run as long as its client does."""
-    client = call.gateway.client.with_tenant(call.caller.tenant)
-    result = asyncio.create_task(client.result(run_id, timeout=call.query.wait))
+async def _finished_in_time(call: Call, handle: RunHandle) -> RunRecord | None:
+    """Wait for the run as long as its client does. It was accepted: that the wait fails is no failure of the request."""
+    result = asyncio.create_task(handle.result(timeout=call.query.wait))
     leaving = asyncio.create_task(left(call.request.receive))
     closing = asyncio.create_task(call.gateway.closing.wait())
     try:
         await asyncio.wait({result, leaving, closing}, return_when=asyncio.FIRST_COMPLETED)
-        if result.done():
-            return not isinstance(result.exception(), TimeoutError)
-        if leaving.done() and call.query.on_disconnect == "cancel":
-            await client.cancel(run_id)
-        return False
+        if result.done() and result.exception() is None:
+            return await handle.get()
+        if not result.done() and leaving.done() and call.query.on_disconnect == "cancel":
+            await handle.cancel()
+    except RunlaneError as error:
+        logger.warning("the record of run %s cannot be read now: %s", handle.run_id, error)
     finally:
         for task in (result, leaving, closing):
             task.cancel()
         await asyncio.gather(result, leaving, closing, return_exceptions=True)
+    return None
 
 
 async def get(call: Call) -> Response:
@@ -130,13 +136,8 @@ async def stream(call: Call) -> Response:
     after = call.request.headers.get("last-event-id") or call.query.after
     own = read_cursor(after).own
     record = await client.get(run_id)
-    if record.state is RunState.FINISHED and own >= record.sequence:
-        if own > record.sequence:
-            raise InvalidInputError(
-                f"run {run_id!r} ended with chunk {record.sequence}; nothing can follow chunk {own}",
-                hint="send the id of the last event you hold",
-                run_id=run_id,
-            )
+    check_cursor(own, record)
+    if record.state is RunState.FINISHED and own == record.sequence:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     if call.request.method == "HEAD":
         return Response(headers=HEADERS)
