@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -21,8 +22,11 @@ from pydantic import (
 )
 
 from runtime_core.errors import InvalidInputError, RunlaneError, in_words
-from runtime_core.ids import check_name, check_session_id, new_run_id
+from runtime_core.ids import MAX_SESSION_ID_BYTES, NAME, check_name, check_session_id, new_run_id
 from runtime_core.suggestions import did_you_mean
+
+#: What ``check_name`` asks for, for those who read the JSON schema.
+_RUN_ID_SCHEMA: dict[str, JsonValue] = {"pattern": f"^{NAME.pattern}$"}
 
 
 class StopReason(StrEnum):
@@ -67,14 +71,14 @@ class RunRequest(BaseModel):
     ``deps`` and ``output_type`` are Python objects and stay in the process; neither crosses to the fleet.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"additionalProperties": False})
 
     agent_id: str = Field(min_length=1, max_length=128)
-    session_id: str
+    session_id: str = Field(json_schema_extra={"minLength": 1, "maxLength": MAX_SESSION_ID_BYTES})
     input_text: str
     #: Submitting the same run id again returns the same run.
-    run_id: str = Field(default_factory=new_run_id)
-    parent_run_id: str | None = None
+    run_id: str = Field(default_factory=new_run_id, json_schema_extra=_RUN_ID_SCHEMA)
+    parent_run_id: str | None = Field(default=None, json_schema_extra=_RUN_ID_SCHEMA)
     metadata: dict[str, Any] = Field(default_factory=dict)
     context_hints: dict[str, Any] = Field(default_factory=dict)
     budget: RunBudget | None = None

@@ -98,7 +98,7 @@ def _own_run(call: Call, request: RunRequest) -> RunRequest:
 
 
 async def _finished_in_time(call: Call, handle: RunHandle) -> RunRecord | None:
-    """Wait for the run as long as its client does. It was accepted: that the wait fails is no failure of the request."""
+    """Its record, if it ends while its client waits. It was accepted: a wait that fails is no failure of the request."""
     result = asyncio.create_task(handle.result(timeout=call.query.wait))
     leaving = asyncio.create_task(left(call.request.receive))
     closing = asyncio.create_task(call.gateway.closing.wait())
