@@ -29,6 +29,11 @@ class Proxy:
         assert self._server is not None, "the proxy is not started"
         return f"redis://{self._host}:{self._server.sockets[0].getsockname()[1]}/0"
 
+    @property
+    def connections(self) -> int:
+        """How many pass through it now."""
+        return len(self._connections)
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, self._host, 0)
         return self

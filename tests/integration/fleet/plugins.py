@@ -93,6 +93,14 @@ class Journal:
         write_down("went on", self.context)
         return "forgot"
 
+    async def _talk(self, what: str) -> str:
+        """``<count> <rate>``: says numbers, so many per second."""
+        count, rate = what.split()
+        for number in range(int(count)):
+            await self.context.event_bus.emit("llm.delta", text=f"{number} ")
+            await asyncio.sleep(1 / float(rate))
+        return "said"
+
     async def _raise(self, name: str) -> None:
         raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError}[name](name)
 
