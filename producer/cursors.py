@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime_core.errors import InvalidInputError
-from runtime_core.ids import check_name
+from runtime_core.ids import NAME, check_name
 
 #: Digits of a sequence: beyond them a stream ID of Redis ends, too.
 _DIGITS = 18
+#: What ``read_cursor`` takes, as a regular expression for those who read the OpenAPI document.
+CURSOR_PATTERN = f"^[0-9]{{1,{_DIGITS}}}(;{NAME.pattern}=[0-9]{{1,{_DIGITS}}})*$"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,6 +69,7 @@ def _serve(settings: Settings) -> None:
             create_app(gateway),
             listening,
             connections=settings.gateway_connections,
+            request_s=settings.gateway_request_s,
             on_started=lambda: typer.echo(address),
             on_stop=gateway.closing.set,
         )

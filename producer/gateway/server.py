@@ -21,8 +21,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from producer.gateway.problems import answer, problem_of
 from runtime_core.errors import ConfigError, RequestError, RequestTooLarge, RequestTooSlow, TooManyStreams
 
-#: Seconds that a connection gets for the head of its request.
-HEAD_S = 10.0
 #: Seconds that open requests get to end when the process is told to stop.
 GRACE_S = 3.0
 #: Seconds for which a connection without a request stays open.
@@ -65,13 +63,18 @@ def serve(
     listening: socket.socket,
     *,
     connections: int,
+    request_s: float,
     on_started: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT. ``on_stop`` is called when that has come, before open requests are waited for."""
+    """Serve until SIGTERM or SIGINT. ``on_stop`` is called when that has come, before open requests are waited for.
+
+    At most ``connections`` at once; the head of a request gets ``request_s`` seconds.
+    """
 
     class Protocol(_Protocol):
         limit = connections
+        head_s = request_s
 
     config = uvicorn.Config(
         app,
@@ -110,6 +113,7 @@ class _Protocol(H11Protocol):
     """uvicorn's protocol, with problems in place of bare text, a deadline for the head, and a limit of connections."""
 
     limit: int
+    head_s: float
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -159,7 +163,7 @@ class _Protocol(H11Protocol):
         self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _await_head(self) -> None:
-        self._deadline = self.loop.call_later(HEAD_S, self._head_is_late)
+        self._deadline = self.loop.call_later(self.head_s, self._head_is_late)
 
     def _head_is_there(self) -> None:
         if self._deadline is not None:
@@ -167,7 +171,7 @@ class _Protocol(H11Protocol):
             self._deadline = None
 
     def _head_is_late(self) -> None:
-        self._refuse(RequestTooSlow(f"the head of the request did not come within {HEAD_S:g} s"))
+        self._refuse(RequestTooSlow(f"the head of the request did not come within {self.head_s:g} s"))
 
     def _refuse(self, error: RequestError | TooManyStreams) -> None:
         """Answer by hand, for there is no request to answer, and close."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from producer.cursors import read_cursor
+from producer.cursors import CURSOR_PATTERN, read_cursor
 from producer.gateway import metrics
 from producer.gateway.operations import Answer, Call, Operation, Query
 from producer.gateway.sse import HEADERS, EventStream, StreamEnd, left
@@ -43,7 +43,13 @@ class SubmitQuery(Query):
 
 
 class StreamQuery(Query):
-    after: Annotated[str, Field(description="The id of the last event held; Last-Event-ID wins over it.")] = "0"
+    after: Annotated[
+        str,
+        Field(
+            description="The id of the last event held; Last-Event-ID wins over it.",
+            json_schema_extra={"pattern": CURSOR_PATTERN},
+        ),
+    ] = "0"
     children: Annotated[bool, Field(description="Chunks of child runs, too.")] = False
     on_disconnect: OnDisconnect = "continue"
 
@@ -98,7 +104,7 @@ def _own_run(call: Call, request: RunRequest) -> RunRequest:
 
 
 async def _finished_in_time(call: Call, handle: RunHandle) -> RunRecord | None:
-    """Its record, if it ends while its client waits. It was accepted: a wait that fails is no failure of the request."""
+    """Its record, if it ends while its client waits. It was accepted: a wait that fails is no failed request."""
     result = asyncio.create_task(handle.result(timeout=call.query.wait))
     leaving = asyncio.create_task(left(call.request.receive))
     closing = asyncio.create_task(call.gateway.closing.wait())
@@ -214,7 +220,13 @@ OPERATIONS = (
         handler=stream,
         scope=Scope.RUNS_READ,
         query=StreamQuery,
-        headers={"Last-Event-ID": {"type": "string", "description": "The id of the last event held."}},
+        headers={
+            "Last-Event-ID": {
+                "type": "string",
+                "pattern": CURSOR_PATTERN,
+                "description": "The id of the last event held.",
+            }
+        },
         answers={
             HTTPStatus.OK: Answer(description="The chunks.", content=RunStreamChunk, media_type="text/event-stream"),
             HTTPStatus.NO_CONTENT: Answer(description="The client holds everything: the run has finished."),
