@@ -18,3 +18,8 @@ LAG = Histogram(
     "From a chunk's own time until it was handed to the socket, of chunks younger than their stream.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+
+#: Series that exist before anything was cut: an alert on their growth sees the first cut.
+REASONS = ("stalled", "closing", "unavailable")
+for _reason in REASONS:
+    CUTS.labels(_reason)

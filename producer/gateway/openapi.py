@@ -96,13 +96,23 @@ def _answer(answer: Answer, references: Mapping[type[BaseModel], Any]) -> dict[s
     if answer.content is not None:
         schema = references[answer.content] if isinstance(answer.content, type) else answer.content
         if answer.media_type == "text/event-stream":
-            schema = {"type": "string", "description": "Events whose data is a RunStreamChunk as JSON."}
+            schema = _event(schema)
         described["content"] = {answer.media_type: {"schema": schema}}
     if answer.headers:
         described["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in answer.headers.items()
         }
     return described
+
+
+def _event(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What each event of a stream holds; its data is JSON text. ``stream.cut`` alone has no id."""
+    fields = {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+    }
+    return {"type": "object", "description": "Each event.", "properties": fields, "required": ["event", "data"]}
 
 
 def _problem(status: HTTPStatus, references: Mapping[type[BaseModel], Any]) -> dict[str, Any]:

@@ -113,9 +113,8 @@ class Publisher:
             self._room.clear()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"publisher of {self._admission.run}")
-        if self._on_first_chunk is not None and event.name != _BEGIN_EVENT and projects(event.name):
-            self._on_first_chunk()
-            self._on_first_chunk = None
+        if event.name != _BEGIN_EVENT and projects(event.name):
+            self._a_chunk_came()
 
     async def flush(self) -> Exception | None:
         while self._writer is not None:
@@ -132,7 +131,13 @@ class Publisher:
         if stored is None:
             payload["result"] = result.model_dump(mode="json")
         self._sequence += 1
+        self._a_chunk_came()
         return self._sequence, encode_frame(self._frame(TERMINAL_EVENT, now_ms(), payload=payload, stored=stored))
+
+    def _a_chunk_came(self) -> None:
+        if self._on_first_chunk is not None:
+            self._on_first_chunk()
+            self._on_first_chunk = None
 
     def _number(self, event: WaitingEvent) -> NumberedFrame:
         self._sequence += event.logged

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,8 +18,10 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.run import StopReason
 from runtime_core.store import keys
+from tests.acceptance.command import Command
 from tests.integration.fleet.conftest import PARTITIONS, Fleet, request, wait_until
 from tests.integration.fleet.promql import Exported, check, exported, labels_shown, metrics_of
+from tests.integration.gateway.conftest import GatewayProcess
 from workers.monitoring.metrics import COUNTED, SCRAPED
 
 _DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -65,6 +68,25 @@ async def _scrape(redis: Redis) -> str:
     return await asyncio.to_thread(read)
 
 
+async def _scrape_gateway(fleet: Fleet, folder: Path) -> str:
+    """What a gateway says that has served a stream."""
+    command = Command(RUNLANE_REDIS_URL=fleet.redis_url)
+    gateway = GatewayProcess(command, "--port", "0", log=folder / "gateway.log")
+    try:
+        async with httpx.AsyncClient(base_url=gateway.url) as http:
+            run = (await http.post("/runs", json=request("echo hi", session="web").model_dump(mode="json"))).json()
+            stream = await http.get(f"/runs/{run['run_id']}/stream")
+            text = (await http.get("/metrics")).text
+        assert _value(text, "runlane_gateway_chunks_total") == stream.text.count("event: ")
+        assert _value(text, "runlane_gateway_lag_seconds_count") > 0
+        assert _value(text, "runlane_gateway_streams_total", how="new") == 1
+        assert _value(text, "runlane_gateway_stream_ends_total", how="finished") == 1
+        assert _value(text, "runlane_gateway_requests_total", operation="POST /runs", status="202") == 1
+        return text
+    finally:
+        gateway.stop()
+
+
 def _value(text: str, name: str, **labels: str) -> float:
     """Of all samples of the name that have these labels, the sum."""
     return sum(
@@ -76,7 +98,7 @@ def _value(text: str, name: str, **labels: str) -> float:
 
 
 async def test_a_scrape_tells_what_happened_and_answers_each_question_of_dashboard_and_alerts(
-    fleet: Fleet, redis: Redis
+    fleet: Fleet, redis: Redis, tmp_path: Path
 ) -> None:
     await fleet.start(1, RUNLANE_METRICS_PORT="0")
     await fleet.ready()
@@ -115,7 +137,7 @@ async def test_a_scrape_tells_what_happened_and_answers_each_question_of_dashboa
     assert _value(text, "runlane_events_total") == _value(text, "runlane_publish_batch_events_sum") > 0
     assert _value(text, "runlane_redis_up") == 1
     assert fleet.redis_url not in text
-    exports = exported(text)
+    exports = exported(text + await _scrape_gateway(fleet, tmp_path))
     described = {family.name: family.documentation for family in text_string_to_metric_families(text)}
     assert {name for name in _NAMES if not described.get(name)} == set(), "each is exported, with its help"
     wrong = {
