@@ -89,7 +89,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         metrics.CLIENTS.inc()
-        end = StreamEnd.LEFT
+        end = StreamEnd.FAILED
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             end = await self._serve(scope, receive, send)

@@ -23,6 +23,7 @@ from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import InvalidInputError, RunlaneError
 from runtime_core.ids import idempotent_run_id
 from runtime_core.store.runs import CancelOutcome
+from runtime_core.tracing import carrying
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +86,15 @@ async def submit(call: Call) -> Response:
 
 
 def _own_run(call: Call, request: RunRequest) -> RunRequest:
-    """The request with the run id of its idempotency key. Raises InvalidInputError."""
+    """The request with the run id of its idempotency key, in its client's trace. Raises InvalidInputError."""
     ours = [name for name in request.context_hints if name.startswith("__")]
     if ours:
         raise InvalidInputError(
             f"context_hints hold {', '.join(map(repr, ours))}", hint="names that begin with __ are Runlane's own"
         )
-    key = call.request.headers.get("idempotency-key")
+    headers = call.request.headers
+    request = carrying(request, {name: headers[name] for name in ("traceparent", "tracestate") if name in headers})
+    key = headers.get("idempotency-key")
     if key is None:
         return request
     if not (1 <= len(key) <= 255 and all("!" <= character <= "~" for character in key)):
@@ -153,7 +156,10 @@ async def stream(call: Call) -> Response:
     async def ended(how: StreamEnd) -> None:
         gateway.streams.give_back(tenant)
         if how is StreamEnd.LEFT and call.query.on_disconnect == "cancel":
-            await client.cancel(run_id)
+            try:
+                await client.cancel(run_id)
+            except RunlaneError as error:
+                logger.warning("run %s is not cancelled though its client left: %s", run_id, error)
 
     return EventStream(
         client.stream(run_id, after=after, children=call.query.children),
