@@ -65,13 +65,13 @@ def create_app(gateway: Gateway) -> ASGIApp:
         yield
         await gateway.aclose()
 
-    return _RawPaths(
-        Starlette(
-            routes=[*_routes(gateway, OPERATIONS), *_page()],
-            lifespan=lifespan,
-            exception_handlers={HTTPException: _refused},
-        )
+    app = Starlette(
+        routes=[*_routes(gateway, OPERATIONS), *_page()],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _refused},
     )
+    app.router.redirect_slashes = False
+    return _RawPaths(app)
 
 
 class _RawPaths:
