@@ -15,6 +15,7 @@ from producer.gateway.access import Caller
 from producer.gateway.tokens import Scope
 
 if TYPE_CHECKING:
+    from producer.client import AsyncClient
     from producer.gateway.service import Gateway
 
 
@@ -29,6 +30,11 @@ class Call:
     path: Mapping[str, str]
     query: Any
     body: Any
+
+    @property
+    def client(self) -> AsyncClient:
+        """What its tenant sees of runs and sessions, and nothing else."""
+        return self.gateway.client.with_tenant(self.caller.tenant)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Response]]

@@ -73,9 +73,8 @@ class Cancelled(BaseModel):
 
 
 async def submit(call: Call) -> Response:
-    client = call.gateway.client.with_tenant(call.caller.tenant)
     request = _own_run(call, call.body)
-    handle = await client.submit(request)
+    handle = await call.client.submit(request)
     location = {"Location": f"/runs/{quote(request.run_id)}"}
     if call.query.wait and (record := await _finished_in_time(call, handle)):
         return JSONResponse(record.model_dump(mode="json"), headers=location)
@@ -127,24 +126,21 @@ async def _finished_in_time(call: Call, handle: RunHandle) -> RunRecord | None:
 
 
 async def get(call: Call) -> Response:
-    client = call.gateway.client.with_tenant(call.caller.tenant)
-    return JSONResponse((await client.get(call.path["run_id"])).model_dump(mode="json"))
+    return JSONResponse((await call.client.get(call.path["run_id"])).model_dump(mode="json"))
 
 
 async def cancel(call: Call) -> Response:
-    client = call.gateway.client.with_tenant(call.caller.tenant)
-    cancelled = Cancelled(run_id=call.path["run_id"], outcome=await client.cancel(call.path["run_id"]))
+    cancelled = Cancelled(run_id=call.path["run_id"], outcome=await call.client.cancel(call.path["run_id"]))
     return JSONResponse(cancelled.model_dump(mode="json"))
 
 
 async def stream(call: Call) -> Response:
     gateway, tenant, run_id = call.gateway, call.caller.tenant, call.path["run_id"]
-    client = gateway.client.with_tenant(tenant)
     if call.query.on_disconnect == "cancel":
         call.caller.require(Scope.RUNS_WRITE)
     after = call.request.headers.get("last-event-id") or call.query.after
     own = read_cursor(after).own
-    record = await client.get(run_id)
+    record = await call.client.get(run_id)
     check_cursor(own, record)
     if record.state is RunState.FINISHED and own == record.sequence:
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -157,12 +153,12 @@ async def stream(call: Call) -> Response:
         gateway.streams.give_back(tenant)
         if how is StreamEnd.LEFT and call.query.on_disconnect == "cancel":
             try:
-                await client.cancel(run_id)
+                await call.client.cancel(run_id)
             except RunlaneError as error:
                 logger.warning("run %s is not cancelled though its client left: %s", run_id, error)
 
     return EventStream(
-        client.stream(run_id, after=after, children=call.query.children),
+        call.client.stream(run_id, after=after, children=call.query.children),
         label=f"run {run_id}",
         heartbeat_s=gateway.settings.gateway_heartbeat_s,
         stall_s=gateway.settings.gateway_stall_s,

@@ -46,8 +46,7 @@ class Messages(BaseModel):
 
 
 async def get(call: Call) -> Response:
-    client = call.gateway.client.with_tenant(call.caller.tenant)
-    story = await client.session(call.path["session_id"])
+    story = await call.client.session(call.path["session_id"])
     session = Session(
         session_id=story.view.session_id,
         run_ids=list(story.run_ids),
@@ -65,20 +64,18 @@ async def get(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     gateway, tenant, session_id = call.gateway, call.caller.tenant, call.path["session_id"]
-    client = gateway.client.with_tenant(tenant)
-    await client.session(session_id)
-    await client.delete_session(session_id)
+    await call.client.session(session_id)
+    await call.client.delete_session(session_id)
     # A worker that stays silent is about to lose its partitions, and the warm plugins of their sessions with them.
     await gateway.fleet.close_session(session_id, tenant=tenant)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def messages(call: Call) -> Response:
-    client = call.gateway.client.with_tenant(call.caller.tenant)
     session_id, query = call.path["session_id"], call.query
-    found = await client.messages(session_id, after=query.after, limit=query.limit)
+    found = await call.client.messages(session_id, after=query.after, limit=query.limit)
     if not found:
-        await client.session(session_id)
+        await call.client.session(session_id)
     page = Messages(messages=found, next_after=query.after + len(found))
     return JSONResponse(page.model_dump(mode="json"))
 
