@@ -22,6 +22,10 @@ from runtime_core.store.connection import connect
 from tests.benchmarks.talk import latencies_ms, pieces
 
 _ASKED = "asked"
+#: Publishes under way at once: redis-py opens a connection for each, and its pool raises beyond a hundred.
+_CONNECTIONS = 50
+#: Seconds beyond the length of a talk after which a piece counts as lost.
+_LOST_AFTER_S = 30.0
 _IDS = RunIds(run_id="a" * 32, session_id="session", agent_id="talker")
 
 
@@ -45,19 +49,19 @@ async def publish(url: str) -> None:
     """Serve until ended."""
     redis = connect(url)
 
+    slots = asyncio.Semaphore(_CONNECTIONS)
+
     async def say(channel: str, count: int, rate: float) -> None:
         async for piece in pieces(count, rate):
-            await redis.publish(channel, _message(piece))
+            async with slots:
+                await redis.publish(channel, _message(piece))
 
-    saying: set[asyncio.Task[None]] = set()
-    async with redis.pubsub(ignore_subscribe_messages=True) as asked:
+    async with asyncio.TaskGroup() as saying, redis.pubsub(ignore_subscribe_messages=True) as asked:
         await asked.subscribe(_ASKED)
         async for message in asked.listen():
             question = json.loads(message["data"])
             for channel in question["channels"]:
-                task = asyncio.create_task(say(channel, question["count"], question["rate"]))
-                saying.add(task)
-                task.add_done_callback(saying.discard)
+                saying.create_task(say(channel, question["count"], question["rate"]))
 
 
 class RawPubSub:
@@ -100,10 +104,11 @@ class RawPubSub:
             for _ in channels:
                 await heard.get_message(timeout=1)
             await self._ask(channels, count, rate)
-            async for message in heard.listen():
-                found += latencies_ms(json.loads(message["data"])["payload"]["text"])
-                if len(found) == clients * count:
-                    break
+            async with asyncio.timeout(count / rate + _LOST_AFTER_S):
+                async for message in heard.listen():
+                    found += latencies_ms(json.loads(message["data"])["payload"]["text"])
+                    if len(found) == clients * count:
+                        break
         return found
 
     async def _ask(self, channels: list[str], count: int, rate: float) -> None:

@@ -74,7 +74,8 @@ def _serve() -> None:
     with listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         started = lambda: print(port, flush=True)  # noqa: E731, T201
-        serve(app, listening, connections=2_000, on_started=started, on_stop=app.state.closing.set)
+        closing = app.state.closing.set
+        serve(app, listening, connections=2_000, request_s=30.0, on_started=started, on_stop=closing)
 
 
 async def measure(clients: list[int], rate: float, seconds: float, rounds: int) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from producer.gateway import problems
 from producer.gateway.problems import Problem, answer, problem_of, unexpected
-from runtime_core import errors
 from runtime_core.errors import (
     QueueFull,
     RunConflict,
@@ -83,10 +82,6 @@ def test_who_is_not_known_is_told_how_to_say_who_he_is() -> None:
     response = answer(problem_of(Unauthenticated()))
     assert response.status_code == 401
     assert response.headers["www-authenticate"].startswith("Bearer")
-
-
-def test_a_code_without_a_status_is_the_servers_fault() -> None:
-    assert problem_of(errors.PluginError("it broke")).status == 500
 
 
 def test_the_unexpected_shows_a_reference_and_nothing_else() -> None:

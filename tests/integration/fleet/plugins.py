@@ -94,10 +94,10 @@ class Journal:
         return "forgot"
 
     async def _talk(self, what: str) -> str:
-        """``<count> <rate>``: says numbers, so many per second."""
-        count, rate = what.split()
+        """``<count> <rate>``: says numbers, so many per second; ``<count> <rate> <length>``: in that many characters."""
+        count, rate, *length = what.split()
         for number in range(int(count)):
-            await self.context.event_bus.emit("llm.delta", text=f"{number} ")
+            await self.context.event_bus.emit("llm.delta", text=f"{number} ".ljust(int(length[0]) if length else 0))
             await asyncio.sleep(1 / float(rate))
         return "said"
 
