@@ -94,7 +94,7 @@ class Journal:
         return "forgot"
 
     async def _talk(self, what: str) -> str:
-        """``<count> <rate>``: says numbers, so many per second; ``<count> <rate> <length>``: in that many characters."""
+        """``<count> <rate> [<length>]``: says numbers, so many per second, each padded to that many characters."""
         count, rate, *length = what.split()
         for number in range(int(count)):
             await self.context.event_bus.emit("llm.delta", text=f"{number} ".ljust(int(length[0]) if length else 0))

@@ -75,7 +75,7 @@ async def test_200_readers_of_one_run_and_of_200_runs_read_the_same_over_as_many
     check_dense(await read(reader, alone.run_id))
     connections = proxy.connections
 
-    shared = await client.submit(request("talk 40 20", session="shared"))
+    shared = await client.submit(request("talk 20 20", session="shared"))
     crowd = await asyncio.gather(*(read(reader, shared.run_id) for _ in range(CROWD)))
     log = await workers.log(shared.run_id)
     check_dense(log)
@@ -150,7 +150,7 @@ async def test_readers_that_leave_and_come_back_over_a_killed_worker_and_cut_con
     client: AsyncClient, reader: AsyncClient, proxy: Proxy, workers: TalkingWorkers
 ) -> None:
     """Last in this file: it takes one of the workers away."""
-    handle = await client.submit(request("talk 200 50", session="killed"))
+    handle = await client.submit(request("talk 120 50", session="killed"))
     restless = [asyncio.create_task(come_and_go(reader, handle.run_id, seed)) for seed in range(3)]
     await wait_until(lambda: workers.started(handle.run_id) == 1, "it runs")
     async with aclosing(client.stream(handle.run_id)) as chunks:
