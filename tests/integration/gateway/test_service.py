@@ -14,7 +14,7 @@ import yaml
 from runtime_core.embedded import EmbeddedRedis
 from tests.acceptance.command import Command
 from tests.integration.fleet.conftest import wait_until
-from tests.integration.gateway.conftest import GatewayProcess, StartGateway, Tokens
+from tests.integration.gateway.conftest import PARTITIONS, GatewayProcess, StartGateway, Store, Tokens
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -152,3 +152,19 @@ async def test_while_redis_is_away_it_says_so_and_streams_go_on_when_it_is_back(
                 assert (await http.post("/runs/outage/cancel")).json()["outcome"] == "cancelled"
                 assert "event: run.finished" in "".join([part async for part in parts])
             assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_what_the_caller_cannot_help_shows_a_reference_to_the_log_and_nothing_else(
+    start_gateway: StartGateway, store: Store
+) -> None:
+    async with store.client("default") as client:
+        await client.check()
+    gateway = start_gateway(RUNLANE_PARTITIONS=str(PARTITIONS // 2))
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        failed = await http.get("/runs/r")
+        assert (failed.status_code, failed.json()["code"]) == (500, "error.unknown")
+        reference = failed.json()["hint"].split()[-1]
+        assert reference in gateway.logged()
+        assert "partitions" in gateway.logged()
+        assert "partitions" not in failed.text
+        assert (await http.get("/readyz")).status_code == 503
