@@ -195,11 +195,17 @@ async def test_to_cancel_by_leaving_needs_the_scope_to_cancel(
 
 async def test_child_runs_come_in_between_on_request(http: httpx.AsyncClient, store: Store) -> None:
     parent = await running(store, "parent")
-    await store.finished_run("acme", _request("child"))
-    await parent.emit("run.child_submitted", logged=False, child_run_id="child")
+    await store.finished_run("acme", _request("child").model_copy(update={"parent_run_id": "parent"}))
     await end(store, parent)
     alone = events_of((await http.get("/runs/parent/stream")).text)
     assert {event.data["run_id"] for event in alone} == {"parent"}
+    family = events_of((await http.get("/runs/parent/stream?children=true")).text)
+    assert [event.data["sequence"] for event in family if event.data["run_id"] == "child"] == [1, 2, 3, 4]
+    assert (family[-1].kind, family[-1].data["run_id"]) == ("run.finished", "parent")
+    last_of_child = next(event for event in reversed(family) if event.data["run_id"] == "child")
+    behind = family[family.index(last_of_child) + 1 :]
+    again = await http.get("/runs/parent/stream?children=true", headers={"Last-Event-ID": last_of_child.cursor})
+    assert events_of(again.text) == behind
 
 
 class TestLimits:
