@@ -75,14 +75,6 @@ class Journal:
         await asyncio.sleep(float(seconds))
         return "waited"
 
-    async def _stream(self, argument: str) -> str:
-        """``<count> [<milliseconds between>]``: says the numbers up to count."""
-        count, milliseconds, *_ = [*argument.split(), "50"]
-        for number in range(int(count)):
-            await self.context.event_bus.emit("llm.delta", text=f"{number} ")
-            await asyncio.sleep(int(milliseconds) / 1000)
-        return "".join(f"{number} " for number in range(int(count)))
-
     async def _forgetful(self, seconds: str) -> str:
         """Loses a cancellation, as asyncio.wait_for of Python 3.11 can, and goes on to its next event."""
         try:

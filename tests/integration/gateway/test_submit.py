@@ -229,3 +229,13 @@ async def _is_known(http: httpx.AsyncClient, run_id: str) -> None:
 
 async def _state_is(http: httpx.AsyncClient, run_id: str, state: RunState) -> bool:
     return (await http.get(f"/runs/{run_id}")).json()["state"] == state
+
+
+async def test_a_run_belongs_to_the_trace_of_the_request_that_submits_it(http: httpx.AsyncClient, store: Store) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    body = {"agent_id": "a", "session_id": "traced", "input_text": "x", "run_id": "traced"}
+    assert (await http.post("/runs", json=body, headers={"traceparent": parent})).status_code == 202
+    async with store.client("acme") as client:
+        request = (await client.story("traced")).request
+    assert request is not None
+    assert request.context_hints == {"__traceparent__": parent}

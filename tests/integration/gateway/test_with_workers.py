@@ -15,7 +15,9 @@ __all__ = ["fleet"]
 async def test_runs_agents_and_sessions_of_a_real_fleet(fleet: Fleet, start_gateway: StartGateway) -> None:
     await fleet.start(1)
     await fleet.ready()
-    gateway = start_gateway(RUNLANE_REDIS_URL=fleet.redis_url, RUNLANE_PARTITIONS=str(PARTITIONS))
+    gateway = start_gateway(
+        RUNLANE_REDIS_URL=fleet.redis_url, RUNLANE_PARTITIONS=str(PARTITIONS), RUNLANE_TENANT="acme"
+    )
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
         run = {"agent_id": "journal", "session_id": "s", "input_text": "served_here"}
 
