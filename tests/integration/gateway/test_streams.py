@@ -138,6 +138,15 @@ async def test_who_comes_back_goes_on_behind_the_last_event_that_it_holds(
     assert events_of(answer.text)[0].cursor == first
 
 
+async def test_who_asks_for_the_head_alone_gets_no_stream(http: httpx.AsyncClient) -> None:
+    run = {"agent_id": "a", "session_id": "head", "input_text": "x", "run_id": "head"}
+    await http.post("/runs", json=run)
+    async with asyncio.timeout(5):
+        answer = await http.head("/runs/head/stream")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert "runlane_gateway_clients 0.0" in (await http.get("/metrics")).text
+
+
 async def test_who_holds_everything_is_told_to_stop_coming_back(http: httpx.AsyncClient, store: Store) -> None:
     await store.finished_run("acme", _request("complete"))
     answer = await http.get("/runs/complete/stream", headers={"Last-Event-ID": "4"})
