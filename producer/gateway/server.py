@@ -128,8 +128,13 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            super().data_received(data)
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        # A later request on the connection has its head bounded too: its first byte ended uvicorn's keep-alive timer.
+        begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
+        if begun and self._deadline is None and not self.transport.is_closing():
+            self._await_head()
 
     def handle_events(self) -> None:
         before = self.scope
@@ -138,11 +143,6 @@ class _Protocol(H11Protocol):
             self._head_is_there()
             scope: Any = self.scope
             scope.setdefault("extensions", {})[_PROTOCOL] = self
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if not self.transport.is_closing() and self.conn.our_state is h11.IDLE:
-            self._head_is_there()
 
     def send_400_response(self, msg: str) -> None:
         received, _ = self.conn.trailing_data

@@ -80,6 +80,15 @@ async def test_a_head_that_does_not_come_is_not_waited_for(gateway: GatewayProce
     assert REQUEST_S - 1 < time.monotonic() - began < REQUEST_S + 5
 
 
+async def test_the_head_of_a_later_request_is_not_waited_for_either(gateway: GatewayProcess) -> None:
+    client = Raw(gateway)
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert client.socket.recv(65536).startswith(b"HTTP/1.1 200 ")
+    client.send(b"GET /healthz HTTP/1.1\r\nHost:")
+    answer = await client.rest()
+    assert problem(answer[answer.index(b"HTTP/1.1 4") :]) == (408, "request.too_slow")
+
+
 async def test_a_head_without_end_and_what_is_no_http_are_refused(gateway: GatewayProcess) -> None:
     endless, garbage = Raw(gateway), Raw(gateway)
     endless.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 40_000)
