@@ -29,6 +29,7 @@ def gateway(start_gateway: StartGateway) -> GatewayProcess:
         RUNLANE_GATEWAY_CONNECTIONS=str(CONNECTIONS),
         RUNLANE_GATEWAY_STALL_S=str(STALL_S),
         RUNLANE_GATEWAY_HEARTBEAT_S="0.5",
+        RUNLANE_GATEWAY_BODY_BYTES="100000",
         RUNLANE_GATEWAY_REQUEST_S=str(REQUEST_S),
     )
 
@@ -95,6 +96,22 @@ async def test_a_head_without_end_and_what_is_no_http_are_refused(gateway: Gatew
     garbage.send(b"\x16\x03\x01\r\n\r\n")
     assert problem(await endless.rest()) == (413, "request.too_large")
     assert problem(await garbage.rest()) == (400, "request.error")
+
+
+@pytest.mark.parametrize(
+    "head_and_body",
+    [
+        pytest.param(b"Content-Length: 9999999\r\n\r\n", id="announced"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n" + b"20000\r\n" + b" " * 0x20000 + b"\r\n", id="chunked"),
+    ],
+)
+def test_a_body_that_is_too_large_is_refused_before_its_end(gateway: GatewayProcess, head_and_body: bytes) -> None:
+    client = Raw(gateway)
+    client.socket.settimeout(REQUEST_S / 2)
+    client.send(b"POST /runs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" + head_and_body)
+    answer = client.socket.recv(65536)
+    client.socket.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 async def test_beyond_its_connections_it_says_when_to_come_back_and_serves_those_that_are_there(
