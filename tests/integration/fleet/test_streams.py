@@ -177,6 +177,7 @@ async def come_and_go(client: AsyncClient, run_id: str, seed: int) -> list[RunSt
         leaves_after = len(held) + chance.randint(1, 100)
         async with aclosing(client.stream(run_id, after=held[-1].cursor if held else 0)) as chunks:
             async for chunk in chunks:
+                assert not held or chunk.sequence > held[-1].sequence, "it holds that chunk already"
                 held.append(chunk)
                 if len(held) == leaves_after:
                     break

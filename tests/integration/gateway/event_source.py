@@ -71,6 +71,7 @@ async def come_and_go(url: str, run_id: str, *, every: int | None = None, seed: 
             async with aclosing(listen(url, run_id, held[-1].cursor if held else "")) as events:
                 async for event in events:
                     if event.cursor:
+                        assert not held or int(event.cursor) > int(held[-1].cursor), "it holds that chunk already"
                         held.append(event)
                     if len(held) == leaves_after:
                         break
