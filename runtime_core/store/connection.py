@@ -31,6 +31,9 @@ RETRYABLE = (
 _SOCKET_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _RETRIES = 3
+#: Connections of one client; redis-py opens one for each operation at once, and beyond its own limit of 100 it raises.
+#: What bounds them is what bounds the operations: a worker's runs, a client's OPERATIONS_AT_ONCE.
+_CONNECTIONS_AT_MOST = 10_000
 
 
 #: Words by which Redis says that it cannot serve now. Inside a script they come wrapped in an error of the script, and
@@ -120,6 +123,7 @@ def _options(url: str) -> dict[str, Any]:
         "socket_timeout": _SOCKET_TIMEOUT,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
         "health_check_interval": 30,
+        "max_connections": _CONNECTIONS_AT_MOST,
         "retry_on_error": [exceptions.BusyLoadingError],
     }
     if not url.startswith("unix:"):  # where redis-py refuses the option

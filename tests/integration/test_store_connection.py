@@ -55,3 +55,10 @@ async def test_a_write_that_redis_does_not_take_ends() -> None:
         finally:
             os.kill(server.pid, signal.SIGCONT)
             await redis.aclose()
+
+
+async def test_a_worker_with_many_runs_may_write_for_all_of_them_at_once(redis_url: str) -> None:
+    redis = connect(redis_url)
+    replies = await asyncio.gather(*(redis.blpop("nothing", timeout=1) for _ in range(150)), return_exceptions=True)  # pyright: ignore[reportArgumentType]
+    assert replies == [None] * 150
+    await redis.aclose()
