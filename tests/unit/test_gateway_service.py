@@ -1,4 +1,4 @@
-"""What the workers say of their agents is asked once for all who want to know at about the same time."""
+"""What all requests of a gateway share: what is known of agents, and how many streams are open."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from producer.fleet import Fleet
 from producer.gateway import service
-from producer.gateway.service import AgentDirectory
-from runtime_core.errors import AgentNotFoundError
+from producer.gateway.service import AgentDirectory, StreamSlots
+from runtime_core.errors import AgentNotFoundError, TooManyStreams
 
 
 class CountingFleet(Fleet):
@@ -39,3 +39,15 @@ async def test_a_storm_of_questions_asks_the_workers_once_and_later_ones_again(m
     await agents.list()
     assert fleet.asked == 2
     await fleet.aclose()
+
+
+def test_streams_are_bounded_in_all_and_for_each_tenant() -> None:
+    slots = StreamSlots(3, tenant_limit=2)
+    for tenant in ("acme", "acme", "other"):
+        slots.take(tenant)
+    with pytest.raises(TooManyStreams, match="3 streams are open, 0 of them of this tenant"):
+        slots.take("third")
+    slots.give_back("other")
+    with pytest.raises(TooManyStreams, match="2 of them"):
+        slots.take("acme")
+    slots.take("third")
