@@ -71,12 +71,12 @@ async def test_the_chunks_of_a_run_are_the_same_in_process_and_on_the_fleet(flee
 
 
 def _seen(chunks: list[RunStreamChunk]) -> list[dict[str, Any]]:
-    """What a reader sees, without sequences and times; neighbouring deltas count as one: a publisher may join them."""
+    """What a reader sees, but for numbers and times; neighbouring deltas count as one: a publisher may join them."""
     seen: list[dict[str, Any]] = []
     for chunk in chunks:
         if chunk.kind in FLEET_ONLY:
             continue
-        one = _timeless(chunk.model_dump(mode="json", exclude={"sequence", "timestamp_ms", "result"}))
+        one = _timeless(chunk.model_dump(mode="json", exclude={"sequence", "cursor", "timestamp_ms", "result"}))
         if chunk.kind is RunStreamChunkKind.LLM_DELTA and seen and seen[-1]["kind"] == one["kind"]:
             seen[-1]["payload"]["text"] += one["payload"]["text"]
         else:

@@ -74,7 +74,7 @@ async def _scrape_gateway(fleet: Fleet, folder: Path) -> str:
     gateway = GatewayProcess(command, "--port", "0", log=folder / "gateway.log")
     try:
         async with httpx.AsyncClient(base_url=gateway.url) as http:
-            run = (await http.post("/runs", json=request("echo hi", session="web").model_dump(mode="json"))).json()
+            run = (await http.post("/runs", json=request("talk 20 20", session="web").model_dump(mode="json"))).json()
             stream = await http.get(f"/runs/{run['run_id']}/stream")
             text = (await http.get("/metrics")).text
         assert _value(text, "runlane_gateway_chunks_total") == stream.text.count("event: ")
