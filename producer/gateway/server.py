@@ -27,7 +27,7 @@ GRACE_S = 3.0
 _KEEP_ALIVE_S = 60
 _BACKLOG = 1024
 #: Seconds that a client gets to take the last words of a response that is cut.
-LINGER_S = 5.0
+LINGER_S = 2.0
 _PROTOCOL = "runlane.protocol"
 
 

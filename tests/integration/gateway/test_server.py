@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import time
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from producer.gateway.server import LINGER_S
 from runtime_core.contracts.run import RunRequest
 from runtime_core.ids import scoped_run_id
 from tests.integration.fleet.conftest import wait_until
@@ -140,4 +142,24 @@ async def test_a_client_that_reads_again_in_time_is_told_why_it_was_cut(gateway:
     received = await resting.rest()
 
     assert received.endswith(b'event: stream.cut\ndata: {"reason":"stalled"}\n\n\r\n0\r\n\r\n')
+    await attempt.finish()
+
+
+async def test_a_client_that_never_reads_again_is_let_go(gateway: GatewayProcess, store: Store) -> None:
+    request = RunRequest(agent_id="a", session_id="gone", input_text="x", run_id="gone")
+    async with store.client("default") as client:
+        await client.submit(request)
+    attempt = await store.begin(scoped_run_id("default", "gone"))
+    before = len(os.listdir(f"/proc/{gateway.process.pid}/fd"))
+    gone = Raw(gateway)
+    gone.follow("gone")
+    for _ in range(200):
+        await attempt.append(*(attempt.frame("llm.delta", text="x" * 10_000) for _ in range(3)))
+    await wait_until(lambda: "run gone is cut" in gateway.logged(), "it is cut", STALL_S + 15)
+
+    def closed() -> bool:
+        return len(os.listdir(f"/proc/{gateway.process.pid}/fd")) <= before
+
+    await wait_until(closed, "its connection is closed, and what waited for it is dropped", LINGER_S + 5)
+    gone.socket.close()
     await attempt.finish()
