@@ -10,24 +10,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from pydantic import ValidationError
+from runtime_core.wording import well_formed
 
 CONTEXT_KEYS = ("agent_id", "session_id", "run_id", "tool_id", "step_number")
-
-
-def in_words(error: BaseException) -> str:
-    """Type and text of a foreign exception; of pydantic's, which repeats what it was given, the problems alone."""
-    if isinstance(error, ValidationError):
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems)
-    else:
-        text = _well_formed(str(error)).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _well_formed(text: str) -> str:
-    """``text`` as UTF-8 can hold it: names of files come with lone surrogates where they are in another encoding."""
-    return text.encode(errors="replace").decode()
 
 
 class RunlaneError(Exception):
@@ -48,8 +33,8 @@ class RunlaneError(Exception):
         tool_id: str | None = None,
         step_number: int | None = None,
     ) -> None:
-        self.message = _well_formed(message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0])
-        self.hint = hint and _well_formed(hint)
+        self.message = well_formed(message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0])
+        self.hint = hint and well_formed(hint)
         self.docs_url = docs_url
         self.context: dict[str, str | int] = {}
         self.with_context(
@@ -63,7 +48,7 @@ class RunlaneError(Exception):
             if key not in CONTEXT_KEYS:
                 raise TypeError(f"unknown error context {key!r}; use one of {', '.join(CONTEXT_KEYS)}")
             if value is not None:
-                self.context.setdefault(key, _well_formed(value) if isinstance(value, str) else value)
+                self.context.setdefault(key, well_formed(value) if isinstance(value, str) else value)
         return self
 
     def __str__(self) -> str:

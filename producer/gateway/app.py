@@ -34,9 +34,9 @@ from runtime_core.errors import (
     RouteNotFound,
     RunlaneError,
     StoreUnavailable,
-    in_words,
 )
 from runtime_core.suggestions import did_you_mean
+from runtime_core.wording import in_words
 
 logger = logging.getLogger(__name__)
 

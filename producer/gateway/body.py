@@ -14,8 +14,8 @@ from runtime_core.errors import (
     RequestTooLarge,
     RequestTooSlow,
     UnsupportedMediaType,
-    in_words,
 )
+from runtime_core.wording import in_words
 
 Model = TypeVar("Model", bound=BaseModel)
 

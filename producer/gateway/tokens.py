@@ -26,8 +26,9 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from runtime_core.errors import ConfigError, InvalidInputError, in_words
+from runtime_core.errors import ConfigError, InvalidInputError
 from runtime_core.ids import check_name
+from runtime_core.wording import in_words
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from runtime_core.errors import InvalidInputError, RunlaneError, in_words
+from runtime_core.errors import InvalidInputError, RunlaneError
 from runtime_core.ids import MAX_SESSION_ID_BYTES, NAME, check_name, check_session_id, new_run_id
 from runtime_core.suggestions import did_you_mean
+from runtime_core.wording import in_words
 
 #: What ``check_name`` asks for, for those who read the JSON schema.
 _RUN_ID_SCHEMA: dict[str, JsonValue] = {"pattern": f"^{NAME.pattern}$"}

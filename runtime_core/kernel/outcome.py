@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
-from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError, in_words
+from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
+from runtime_core.wording import in_words
 
 
 def is_failure(error: BaseException) -> bool:

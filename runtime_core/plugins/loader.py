@@ -12,11 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from runtime_core.config.problems import describe_problems
 from runtime_core.config.schema import PluginRef
-from runtime_core.errors import PluginConfigError, PluginError, PluginLoadError, in_words
+from runtime_core.errors import PluginConfigError, PluginError, PluginLoadError
 from runtime_core.plugins import registry
 from runtime_core.plugins.function_tool import function_tool
 from runtime_core.plugins.protocols import REQUIRED_METHODS, Seam
 from runtime_core.suggestions import did_you_mean
+from runtime_core.wording import in_words
 
 
 def load_plugin(seam: Seam | str, ref: PluginRef, *, where: str = "") -> Any:
