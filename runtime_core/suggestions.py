@@ -15,4 +15,4 @@ def near_match(name: str, candidates: Iterable[str], *, similarity: float = 0.6)
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``"Did you mean 'x'? "`` with a trailing space, or an empty string: made to be put before other advice."""
     match = near_match(name, candidates)
-    return f"Did you mean {match!r}? " if match else ""
+    return f"Did you mean {str(match)!r}? " if match else ""

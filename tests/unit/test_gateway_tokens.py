@@ -14,6 +14,7 @@ import pytest
 from producer.gateway import tokens
 from producer.gateway.tokens import Scope, TokenTable, entry_of, hash_of, new_token, read_tokens
 from runtime_core.errors import ConfigError, InvalidInputError
+from runtime_core.suggestions import did_you_mean
 
 SECRET = "rl_one"
 
@@ -145,3 +146,7 @@ class TestAFileThatChanges:
         written(file, entry("two"))
         assert table.find("two") is not None
         assert table.find(SECRET) is None
+
+
+def test_a_scope_that_was_mistyped_is_named_with_the_one_that_was_meant() -> None:
+    assert did_you_mean("runs:red", Scope) == "Did you mean 'runs:read'? "
