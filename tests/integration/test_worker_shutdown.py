@@ -63,7 +63,8 @@ def test_a_soft_shutdown_gives_time_and_then_cancels(client: PlainClient, tmp_pa
 
 
 def test_a_submission_outlives_the_kill_of_its_worker(client: PlainClient, tmp_path: Path) -> None:
-    transport = '{"visibility_timeout": 1, "unacked_restore_interval": 0.3}'
+    # The kill may come while the worker restores: its lock then stands for `unacked_mutex_expire`, in seconds.
+    transport = '{"visibility_timeout": 1, "unacked_restore_interval": 0.3, "unacked_mutex_expire": 1}'
     with CeleryWorker(client, tmp_path / "killed.log", POOL_APP_TRANSPORT=transport) as worker:
         task = client.send("accept", True, queue="runs")
         client.wait_seen(task, "started")

@@ -76,6 +76,11 @@ async def _scrape_gateway(fleet: Fleet, folder: Path) -> str:
         async with httpx.AsyncClient(base_url=gateway.url) as http:
             run = (await http.post("/runs", json=request("talk 20 20", session="web").model_dump(mode="json"))).json()
             stream = await http.get(f"/runs/{run['run_id']}/stream")
+
+            async def ended() -> bool:
+                return _value((await http.get("/metrics")).text, "runlane_gateway_stream_ends_total") > 0
+
+            await wait_until(ended, "the gateway, too, has done with the stream that its client has read")
             text = (await http.get("/metrics")).text
         assert _value(text, "runlane_gateway_chunks_total") == stream.text.count("event: ")
         assert _value(text, "runlane_gateway_lag_seconds_count") > 0
