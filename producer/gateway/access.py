@@ -55,6 +55,14 @@ class Access:
             raise Unauthenticated("the token is not known", hint="it was mistyped or withdrawn: ask for a new one")
         return Caller(name=token.name, tenant=token.tenant, scopes=token.scopes)
 
+    def still_allows(self, headers: Headers, caller: Caller, scope: Scope) -> bool:
+        """Would a request that was let in as ``caller`` be so now?"""
+        try:
+            now = self.caller(headers)
+        except (Unauthenticated, Forbidden):
+            return False
+        return now.tenant == caller.tenant and scope in now.scopes
+
 
 def check_binding(host: str, *, tokens: bool) -> None:
     """Raises ConfigError unless a server on ``host`` is either protected or for this machine alone."""

@@ -9,7 +9,9 @@ _PREFIX = "runlane_gateway_"
 REQUESTS = Counter(f"{_PREFIX}requests", "Requests answered, by operation and status.", ["operation", "status"])
 CLIENTS = Gauge(f"{_PREFIX}clients", "Clients that follow a stream now.")
 STREAMS = Counter(f"{_PREFIX}streams", "Streams begun: new, or resumed behind a chunk.", ["how"])
-ENDS = Counter(f"{_PREFIX}stream_ends", "Streams ended: finished, left by the client, cut, closing, failed.", ["how"])
+ENDS = Counter(
+    f"{_PREFIX}stream_ends", "Streams ended: finished, left by the client, cut, closing, withdrawn, failed.", ["how"]
+)
 CUTS = Counter(f"{_PREFIX}cuts", "Streams that the gateway cut, by reason.", ["reason"])
 GAPS = Counter(f"{_PREFIX}gaps", "Gaps that clients were told of: the log no longer held what they asked for.")
 CHUNKS = Counter(f"{_PREFIX}chunks", "Chunks handed to sockets.")
@@ -20,6 +22,6 @@ LAG = Histogram(
 )
 
 #: Series that exist before anything was cut: an alert on their growth sees the first cut.
-REASONS = ("stalled", "closing", "unavailable")
+REASONS = ("stalled", "closing", "withdrawn", "unavailable")
 for _reason in REASONS:
     CUTS.labels(_reason)

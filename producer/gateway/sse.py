@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from producer.gateway import metrics
 from producer.gateway.server import cut
+from producer.gateway.tokens import LOOK_EVERY_S
 from runtime_core.clock import now_ms
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import RunlaneError
@@ -46,12 +47,19 @@ class StreamEnd(StrEnum):
     CUT = "cut"
     #: The gateway stops.
     CLOSING = "closing"
+    #: The client's token was.
+    WITHDRAWN = "withdrawn"
     #: The store is away for too long, or the run's record has gone.
     FAILED = "failed"
 
 
 #: Ends that the client is told of in a last event, ``stream.cut``: the run goes on, and it may come back.
-_WHY_CUT = {StreamEnd.CUT: "stalled", StreamEnd.CLOSING: "closing", StreamEnd.FAILED: "unavailable"}
+_WHY_CUT = {
+    StreamEnd.CUT: "stalled",
+    StreamEnd.CLOSING: "closing",
+    StreamEnd.WITHDRAWN: "withdrawn",
+    StreamEnd.FAILED: "unavailable",
+}
 
 
 class EventStream(Response):
@@ -60,7 +68,8 @@ class EventStream(Response):
     2. When nothing came for ``heartbeat_s`` a comment is sent, so that nobody between takes the connection for dead.
     3. A client that takes nothing for ``stall_s`` is cut: a last event, ``stream.cut`` {reason}, says why if it reads
        again within seconds, then its connection is broken and its buffers are freed. It may come back with the id that
-       it holds. The same event ends a stream when the gateway stops, or cannot read the run.
+       it holds. The same event ends a stream when the gateway stops, or cannot read the run, or ``allowed``, which is
+       asked every ``LOOK_EVERY_S``, says no.
     4. ``on_end`` is awaited with how it ended, whatever happens.
     """
 
@@ -72,6 +81,7 @@ class EventStream(Response):
         heartbeat_s: float,
         stall_s: float,
         closing: asyncio.Event,
+        allowed: Callable[[], bool],
         on_end: Callable[[StreamEnd], Awaitable[None]],
     ) -> None:
         super().__init__(headers=HEADERS)
@@ -81,6 +91,7 @@ class EventStream(Response):
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
         self._closing = closing
+        self._allowed = allowed
         self._on_end = on_end
         self._began_ms = now_ms()
         #: Monotonic seconds: when something was handed over last, and since when a hand-over is under way.
@@ -105,6 +116,7 @@ class EventStream(Response):
             asyncio.create_task(left(receive)): StreamEnd.LEFT,
             asyncio.create_task(self._keep_alive(send)): StreamEnd.CUT,
             asyncio.create_task(_until(self._closing)): StreamEnd.CLOSING,
+            asyncio.create_task(_while(self._allowed)): StreamEnd.WITHDRAWN,
         }
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -173,3 +185,8 @@ async def left(receive: Receive) -> None:
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
+
+
+async def _while(allowed: Callable[[], bool]) -> None:
+    while allowed():  # noqa: ASYNC110 - a file does not say when it changes
+        await asyncio.sleep(LOOK_EVERY_S)

@@ -55,6 +55,7 @@ async def _plain(request: Request) -> Response:
         heartbeat_s=_HEARTBEAT_S,
         stall_s=30,
         closing=request.app.state.closing,
+        allowed=lambda: True,
         on_end=ended,
     )
 

@@ -163,6 +163,7 @@ async def stream(call: Call) -> Response:
         heartbeat_s=gateway.settings.gateway_heartbeat_s,
         stall_s=gateway.settings.gateway_stall_s,
         closing=gateway.closing,
+        allowed=lambda: gateway.access.still_allows(call.request.headers, call.caller, Scope.RUNS_READ),
         on_end=ended,
     )
 

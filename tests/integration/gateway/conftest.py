@@ -53,7 +53,7 @@ class Tokens:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._entries: list[dict[str, Any]] = []
+        self._entries: dict[str, dict[str, Any]] = {}
         self._secrets: dict[tuple[str, frozenset[Scope]], str] = {}
 
     def header(self, tenant: str, *scopes: Scope) -> dict[str, str]:
@@ -65,8 +65,16 @@ class Tokens:
         granted = frozenset(scopes or Scope)
         secret, token = new_token(f"{tenant}-{len(self._entries)}", tenant, granted)
         self._secrets[tenant, granted] = secret
-        self._entries.append(token.model_dump(mode="json"))
-        self.file.write_text(json.dumps({"tokens": self._entries}))
+        self._entries[secret] = token.model_dump(mode="json")
+        return self._write()
+
+    def withdraw(self, tenant: str, *scopes: Scope) -> Tokens:
+        """Its header is still given out."""
+        del self._entries[self._secrets[tenant, frozenset(scopes or Scope)]]
+        return self._write()
+
+    def _write(self) -> Tokens:
+        self.file.write_text(json.dumps({"tokens": list(self._entries.values())}))
         return self
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -273,3 +274,23 @@ async def test_a_gateway_that_is_stopped_ends_its_streams_and_another_goes_on(
         rest = await http.get("/runs/moved/stream", headers={"Last-Event-ID": held[-1].cursor})
         whole = await http.get("/runs/moved/stream")
     assert held + events_of(rest.text) == events_of(whole.text)
+
+
+async def test_a_withdrawn_token_ends_its_streams_and_no_other(
+    start_gateway: StartGateway, store: Store, tmp_path: Path
+) -> None:
+    tokens = Tokens(tmp_path / "tokens.json").add("acme").add("acme", Scope.RUNS_READ)
+    gateway = start_gateway("--tokens", str(tokens.file))
+    attempt = await running(store, "read-by-two")
+    stays, goes = tokens.header("acme"), tokens.header("acme", Scope.RUNS_READ)
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=20) as http,
+        follow(http, "/runs/read-by-two/stream", **stays) as reader,
+        follow(http, "/runs/read-by-two/stream", **goes) as former,
+    ):
+        tokens.withdraw("acme", Scope.RUNS_READ)
+        text = await former.rest()
+        assert text.endswith('event: stream.cut\ndata: {"reason":"withdrawn"}\n\n')
+        assert (await http.get("/runs/read-by-two", headers=goes)).status_code == 401
+        await end(store, attempt)
+        assert events_of(await reader.rest())[-1].kind == "run.finished"
