@@ -24,8 +24,9 @@ from runtime_core.errors import RunlaneError
 
 logger = logging.getLogger(__name__)
 
-#: So that neither caches nor nginx hold chunks back.
+#: So that neither caches nor nginx hold chunks back, and nobody sends his next request on a connection that is cut.
 HEADERS = {
+    "Connection": "close",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -141,6 +141,7 @@ async def test_a_client_that_reads_again_in_time_is_told_why_it_was_cut(gateway:
 
     received = await resting.rest()
 
+    assert b"\r\nconnection: close\r\n" in received.lower(), "a next request would be cut with it"
     assert received.endswith(b'event: stream.cut\ndata: {"reason":"stalled"}\n\n\r\n0\r\n\r\n')
     await attempt.finish()
 
