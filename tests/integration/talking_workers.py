@@ -1,20 +1,22 @@
-"""Workers on a Redis of their own for a module's tests of streams: one start for all of them."""
+"""Fixtures of workers on a Redis of their own, for a module's tests of streams: one start for all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import yaml
 
 from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
 from producer.client import AsyncClient
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.embedded import EmbeddedRedis
+from tests.chaos.proxy import Proxy
 from tests.integration.fleet.conftest import AGENTS, PARTITIONS
 from tests.integration.fleet.plugins import JOURNAL, read_journal
 
@@ -46,7 +48,7 @@ class TalkingWorkers:
 
 
 @contextmanager
-def talking_workers(folder: Path, count: int) -> Generator[TalkingWorkers]:
+def _talking_workers(folder: Path, count: int) -> Generator[TalkingWorkers]:
     (folder / "agents.yaml").write_text(yaml.safe_dump({"agents": AGENTS}))
     with EmbeddedRedis() as redis:
         environment = worker_environment(
@@ -64,3 +66,22 @@ def talking_workers(folder: Path, count: int) -> Generator[TalkingWorkers]:
         with WorkerFleet(workers, stop_within=20) as fleet:
             asyncio.run(fleet.ready(redis.url, PARTITIONS))
             yield TalkingWorkers(redis=redis, fleet=fleet, journal=folder / "journal")
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TalkingWorkers]:
+    with _talking_workers(tmp_path_factory.mktemp("streams"), 2) as workers:
+        yield workers
+
+
+@pytest.fixture
+async def client(workers: TalkingWorkers) -> AsyncIterator[AsyncClient]:
+    async with workers.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def proxy(workers: TalkingWorkers) -> AsyncIterator[Proxy]:
+    """What stands between Redis and the readers, or the gateway, alone."""
+    async with Proxy(workers.redis.port) as proxy:
+        yield proxy

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
@@ -21,7 +21,10 @@ from runtime_core.store.connection import connect
 from tests.chaos.proxy import Proxy
 from tests.integration.dead_letter_by_hand import give_up
 from tests.integration.fleet.conftest import PARTITIONS, request, wait_until
-from tests.integration.talking_workers import TalkingWorkers, talking_workers
+from tests.integration.talking_workers import TalkingWorkers
+from tests.integration.talking_workers import client as client
+from tests.integration.talking_workers import proxy as proxy
+from tests.integration.talking_workers import workers as workers
 
 pytestmark = pytest.mark.slow
 
@@ -29,25 +32,6 @@ pytestmark = pytest.mark.slow
 CROWD = 200
 #: Seconds after its end within which a run's reader knows, whatever was lost.
 ENDS_WITHIN_S = 3.0
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TalkingWorkers]:
-    with talking_workers(tmp_path_factory.mktemp("streams"), 2) as workers:
-        yield workers
-
-
-@pytest.fixture
-async def client(workers: TalkingWorkers) -> AsyncIterator[AsyncClient]:
-    async with workers.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def proxy(workers: TalkingWorkers) -> AsyncIterator[Proxy]:
-    """What stands between Redis and the readers alone."""
-    async with Proxy(workers.redis.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

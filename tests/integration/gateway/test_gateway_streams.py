@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, aclosing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +24,10 @@ from tests.chaos.proxy import Proxy
 from tests.integration.fleet.conftest import PARTITIONS, request, wait_until
 from tests.integration.gateway.conftest import GatewayProcess
 from tests.integration.gateway.event_source import Heard, asking, come_and_go, listen, parse
-from tests.integration.talking_workers import TalkingWorkers, talking_workers
+from tests.integration.talking_workers import TalkingWorkers
+from tests.integration.talking_workers import client as client
+from tests.integration.talking_workers import proxy as proxy
+from tests.integration.talking_workers import workers as workers
 
 pytestmark = pytest.mark.slow
 
@@ -35,25 +38,6 @@ STALLED, PIECES, PIECE_LENGTH = 20, 300, 20_000
 LARGEST_GROWTH = 50_000_000
 
 Start = Callable[..., GatewayProcess]
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TalkingWorkers]:
-    with talking_workers(tmp_path_factory.mktemp("streams"), 2) as workers:
-        yield workers
-
-
-@pytest.fixture
-async def client(workers: TalkingWorkers) -> AsyncIterator[AsyncClient]:
-    async with workers.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def proxy(workers: TalkingWorkers) -> AsyncIterator[Proxy]:
-    """What stands between Redis and the gateway alone."""
-    async with Proxy(workers.redis.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture
