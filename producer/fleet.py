@@ -223,11 +223,12 @@ class Fleet:
             patience=LOAD_PATIENCE_S,
             progress=progress,
         )
+        created = activated.outcome is Activation.NEW
         changed = {agent for answer in report.answers.values() for agent in answer.values.get("changed_agents", ())}
         return ReloadReport(
             version=activated.version,
-            created=activated.outcome is Activation.NEW,
-            changed_agents=tuple(sorted(changed)),
+            created=created,
+            changed_agents=tuple(sorted(changed)) if created else (),
             fleet=report,
         )
 

@@ -71,7 +71,7 @@ class ReloadReport:
     """What came of a push: ``version`` is current, whatever the workers answered; who is not there yet follows."""
 
     version: int
-    #: False: that very config was current already.
+    #: False: that very config was current already, and no agent changed.
     created: bool
     #: Agents that were changed, added or removed, sorted, as far as a worker said.
     changed_agents: tuple[str, ...]

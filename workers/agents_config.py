@@ -76,20 +76,25 @@ class AgentsConfig:
         self._turn = asyncio.Lock()
         self._tried = runtime.config_version
         self._tried_at = 0.0
+        #: The ids of the agents that the current version changed here.
+        self._changed: list[str] = []
         self._reloads: int | None = None
         self._making_up: asyncio.Task[None] | None = None
         #: Why the fleet's current version is not the one of this worker, or what of it could not be loaded at start.
         self.problem = problem
 
     async def reload(self, version: int) -> list[str]:
-        """The ids of the agents that changed. Raises RunlaneError if the version cannot be loaded."""
+        """The ids of the agents that the version changed, now or when a heartbeat told of it before the caller did.
+
+        Raises RunlaneError if the version cannot be loaded.
+        """
         async with self._turn:
             if version == self._runtime.config_version:
-                return []
+                return self._changed
             self._tried, self._tried_at = version, boot_seconds()
             try:
                 config = await self._load(await self._store.text(version), _name(version))
-                changed = await self._runtime.swap(config, version)
+                self._changed = changed = await self._runtime.swap(config, version)
             except RunlaneError as error:
                 self.problem = error
                 logger.error(

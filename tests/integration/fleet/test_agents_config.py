@@ -73,6 +73,15 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_one_before_and_says_wh
         await follower.agents.reload(bad)
 
 
+async def test_who_is_told_of_a_version_that_a_heartbeat_brought_first_answers_with_what_it_changed(
+    follower: Follower,
+) -> None:
+    version = await follower.publish(ECHO, ECHO | {"id": "b"})
+    await follower.look()
+    await wait_until(lambda: follower.runtime.config_version == version, "the heartbeat brings it")
+    assert await follower.agents.reload(version) == ["b"]
+
+
 async def test_an_earlier_version_is_provided_for_the_sessions_that_have_it(follower: Follower) -> None:
     second = await follower.publish(BROKEN, ECHO | {"id": "b", "name": "Old"})
     third = await follower.publish(ECHO, ECHO | {"id": "b", "name": "New"})

@@ -150,7 +150,7 @@ async def test_who_gets_the_new_version(fleet: Fleet, operator: Operator) -> Non
     with pytest.raises(ConfigError, match="'NO_SUCH_VARIABLE' is not set"):
         await operator.reload(config("${NO_SUCH_VARIABLE}"))
     same = await operator.reload(config("two"))
-    assert (same.created, same.version, same.ok) == (False, 4, True)
+    assert (same.created, same.version, same.changed_agents, same.ok) == (False, 4, (), True)
     back = await operator.rollback(2)
     assert (back.version, back.changed_agents) == (5, ("assistant", "journal"))
     assert [(one.version, one.current, one.source) for one in await operator.configs()][:2] == [
