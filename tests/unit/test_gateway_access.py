@@ -41,6 +41,25 @@ def test_who_shows_no_known_token_is_refused_and_it_is_not_repeated(said: str) -
     assert SECRET not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "allowed"),
+    [
+        (ENTRY, True),
+        (ENTRY | {"name": "renamed", "scopes": ["runs:read", "metrics"]}, True),
+        (ENTRY | {"hash": hash_of("another")}, False),
+        (ENTRY | {"tenant": "other"}, False),
+        (ENTRY | {"scopes": ["metrics"]}, False),
+    ],
+)
+def test_who_was_let_in_stays_while_the_token_says_the_same_of_tenant_and_scope(
+    entry: dict[str, object], allowed: bool
+) -> None:
+    shown = Headers({"authorization": f"Bearer {SECRET}"})
+    caller = with_tokens().caller(shown)
+    now = Access(TokenTable(inline=json.dumps([entry])), tenant="default")
+    assert now.still_allows(shown, caller, Scope.RUNS_READ) is allowed
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.9.9.9"])
 def test_without_tokens_this_machine_may_do_everything(host: str) -> None:
     caller = without_tokens().caller(Headers({"host": host, "origin": f"http://{host}"}))
