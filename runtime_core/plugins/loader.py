@@ -53,10 +53,12 @@ def load_symbol(seam: Seam, ref: PluginRef, *, where: str) -> Any:
     if path is not None:
         return _import_symbol(path, where)
     known = registry.known_types(seam)
-    if name in registry.NOT_IN_THIS_VERSION[seam]:
+    package = registry.NEEDS_PACKAGE.get(seam, {}).get(name)
+    if package is not None:
         raise PluginLoadError(
-            f"{where}: {seam} type {name!r} is known but not in this version",
-            hint=f"use one of {', '.join(known) or '(none)'}, or your own by impl: module.Class",
+            f"{where}: the {seam} type {name!r} needs the package {package!r} and is not in this version",
+            hint=f"use one of {', '.join(known) or '(none)'}, or one of your own that uses {package!r}, by impl: "
+            "module.Class",
         )
     raise PluginLoadError(
         f"{where}: unknown {seam} type {name!r}",

@@ -127,7 +127,7 @@ async def test_a_function_is_a_tool() -> None:
         ({"impl": "my_plugins.Exits"}, ["Exits could not be made: SystemExit: 3"]),
         ({"impl": "my_plugins.WithoutConfig", "config": {"a": 1}}, ["WithoutConfig takes no config", "a"]),
         ({"type": "calk"}, ["unknown tool type 'calk'", "Did you mean 'calc'?", "Available: calc, current_time"]),
-        ({"type": "shell_exec"}, ["tool type 'shell_exec' is known but not in this version"]),
+        ({"type": "tavily_search"}, ["needs the package 'tavily-python'"]),
     ],
 )
 @pytest.mark.usefixtures("plugins")
@@ -145,7 +145,7 @@ def test_the_cause_of_a_failing_import_is_kept() -> None:
 
 def test_every_type_of_the_original_is_either_there_or_named_as_missing() -> None:
     for seam in Seam:
-        present, absent = set(registry.BUILTINS.get(seam, {})), registry.NOT_IN_THIS_VERSION[seam]
+        present, absent = set(registry.BUILTINS.get(seam, {})), set(registry.NEEDS_PACKAGE.get(seam, {}))
         assert not present & absent
 
 
