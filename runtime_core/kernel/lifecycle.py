@@ -34,6 +34,7 @@ from runtime_core.kernel.budget import DurationExceeded
 from runtime_core.kernel.optional_methods import optional_method
 from runtime_core.kernel.outcome import error_of, failed_result, is_failure
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
+from runtime_core.kernel.run_model import run_model
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.tools import bind_tools
 from runtime_core.kernel.validation import json_artifact, json_value
@@ -59,6 +60,7 @@ class Lifecycle:
     json_only: bool = False
     #: Messages of this run that are in the transcript: a run that fails at its very end must not add them again.
     _recorded: int = field(default=0, init=False)
+    _deadline: asyncio.Timeout | None = field(default=None, init=False)
 
     async def run(self) -> RunResult:
         """Raises only CancelledError, LeaseLost, and what the session manager raises when it is entered or left."""
@@ -85,7 +87,7 @@ class Lifecycle:
     async def _within_duration(self, work: Any) -> Any:
         budget = self.request.budget
         limit_ms = budget.max_duration_ms if budget else None
-        deadline = asyncio.timeout(None if limit_ms is None else limit_ms / 1000)
+        self._deadline = deadline = asyncio.timeout(None if limit_ms is None else limit_ms / 1000)
         try:
             async with deadline:
                 return await work
@@ -96,6 +98,11 @@ class Lifecycle:
                 f"the run took longer than its {limit_ms} ms",
                 hint="raise budget.max_duration_ms of the request or runtime.step_timeout_ms of the agent",
             ) from error
+
+    def _time_left(self) -> float | None:
+        """Seconds until the run's deadline, None without one."""
+        when = self._deadline.when() if self._deadline else None
+        return None if when is None else when - asyncio.get_running_loop().time()
 
     async def _work(self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact]) -> Any:
         state.pop(LAST_OUTPUT_KEY, None)
@@ -126,7 +133,9 @@ class Lifecycle:
             scope=self.scope,
             deps=self.request.deps,
             state=state,
-            llm_client=self.llm_client,
+            llm_client=run_model(
+                self.llm_client, self.agent.llm, usage=usage, guard=self.scope.guard, time_left=self._time_left
+            ),
             llm_options=self.agent.llm,
             transcript=transcript,
             session_artifacts=session_artifacts,

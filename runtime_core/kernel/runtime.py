@@ -325,9 +325,6 @@ class Runtime:
             self.plugin_cache.use(key, agent.id, lambda: load_agent_plugins(agent), fits) as (plugins, hit),
         ):
             await events.emit("run.validated")
-            if prepared.budget is not None and prepared.budget.max_cost_usd is not None:
-                reason = "this version does not know what a model costs"
-                await events.emit("budget.cost_skipped", limit=prepared.budget.max_cost_usd, reason=reason)
             result = await (
                 self._run_by_plugin(prepared, plugins)
                 if self._runtime_plugin is not None

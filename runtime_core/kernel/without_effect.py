@@ -9,7 +9,7 @@ from runtime_core.config.schema import AppConfig
 logger = logging.getLogger(__name__)
 
 #: They are read, so that files of the openagents SDK load; whoever sets one is told.
-_LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint", "pricing", "retry", "reasoning_model", "openai_api_style")
+_LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint",)
 
 
 def warn_of_what_has_no_effect(config: AppConfig) -> None:

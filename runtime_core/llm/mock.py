@@ -11,17 +11,24 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
-from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, LLMToolCall, LLMUsage, Message, TextDelta
+from runtime_core.llm.protocol import (
+    CHARACTERS_PER_TOKEN,
+    LLMClient,
+    LLMRequest,
+    LLMResponse,
+    LLMToolCall,
+    LLMUsage,
+    Message,
+    TextDelta,
+)
 
 _TOOL_COMMAND = re.compile(r"/tool(?:\s+(?P<tool>\S+)(?:\s+(?P<query>.*))?)?\s*", re.DOTALL)
-#: Rough size of a token, in characters.
-_CHARACTERS_PER_TOKEN = 4
 
 
 class MockClient(LLMClient):
-    provider_name: ClassVar[str] = "mock"
+    provider_name = "mock"
 
     def __init__(self, model: str | None = None) -> None:
         self.model_id = model or "mock"
@@ -93,5 +100,5 @@ def _arguments(schema: dict[str, Any], query: str) -> dict[str, Any]:
 def _usage(messages: list[Message], answer: str) -> LLMUsage:
     characters = sum(len(_text(message)) for message in messages)
     return LLMUsage(
-        input_tokens=-(-characters // _CHARACTERS_PER_TOKEN), output_tokens=-(-len(answer) // _CHARACTERS_PER_TOKEN)
+        input_tokens=-(-characters // CHARACTERS_PER_TOKEN), output_tokens=-(-len(answer) // CHARACTERS_PER_TOKEN)
     )

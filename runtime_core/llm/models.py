@@ -1,4 +1,4 @@
-"""Any model provider, through pydantic-ai's direct streaming request. The one module that imports pydantic-ai."""
+"""Any model provider, through pydantic-ai's direct streaming request. Only this package imports pydantic-ai."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UserError
@@ -25,12 +25,13 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_ai.models import Model, ModelRequestParameters, infer_model
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from runtime_core.errors import ConfigError, LLMConnectionError, LLMError, LLMRateLimitError, LLMResponseError
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, LLMToolCall, LLMUsage, Message, TextDelta
+from runtime_core.llm.providers import build_model
 
 if TYPE_CHECKING:
     from runtime_core.config.schema import LLMOptions
@@ -49,10 +50,11 @@ class ModelClient(LLMClient):
     """A provider by its name: ``openai_compatible``, ``anthropic``, ``litellm``, or any that pydantic-ai knows.
 
     The API key is read from the environment variable that ``api_key_env`` names; without that option the provider's
-    own variable counts (OPENAI_API_KEY, ANTHROPIC_API_KEY, …). Retries are not made here.
+    own variable counts (OPENAI_API_KEY, ANTHROPIC_API_KEY, …). Retries are not made here. ``timeout_ms`` is how long
+    the connection may be silent.
     """
 
-    provider_name: ClassVar[str] = "pydantic-ai"
+    provider_name = "pydantic-ai"
 
     def __init__(self, options: LLMOptions) -> None:
         self._options = options
@@ -107,6 +109,8 @@ class ModelClient(LLMClient):
         options = self._options
         settings = cast("ModelSettings", {**(options.model_extra or {}), "timeout": options.timeout_ms / 1000})
         temperature = options.temperature if request.temperature is None else request.temperature
+        if options.reasoning_model:
+            temperature = None  # such a model refuses it
         max_tokens = options.max_tokens if request.max_tokens is None else request.max_tokens
         if temperature is not None:
             settings["temperature"] = temperature
@@ -118,80 +122,8 @@ class ModelClient(LLMClient):
 
     def _model(self, name: str) -> Model:
         if name not in self._models:
-            self._models[name] = _build_model(self._options, name)
+            self._models[name] = build_model(self._options, name)
         return self._models[name]
-
-
-def _build_model(options: LLMOptions, name: str) -> Model:
-    """Raises ConfigError for a missing key, a missing package, and an unknown provider."""
-    try:
-        match options.provider:
-            case "openai_compatible" | "litellm":
-                from openai import AsyncOpenAI
-                from pydantic_ai.models.openai import OpenAIChatModel
-                from pydantic_ai.profiles.openai import OpenAIModelProfile
-                from pydantic_ai.providers.openai import OpenAIProvider
-
-                if options.api_base is None:
-                    raise ConfigError(
-                        f"llm.api_base is missing for the provider {options.provider!r}",
-                        hint="name the URL of the server, for example http://localhost:4000/v1",
-                    )
-                # Local servers want no key but the client insists on one; retries belong to the runtime.
-                client = AsyncOpenAI(base_url=options.api_base, api_key=_api_key(options) or "unset", max_retries=0)
-                # A stream that just ends, as a proxy's does when its upstream dies, is no whole answer.
-                profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
-                return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client), profile=profile)
-            case "anthropic":
-                from anthropic import AsyncAnthropic
-                from pydantic_ai.models.anthropic import AnthropicModel
-                from pydantic_ai.providers.anthropic import AnthropicProvider
-
-                key = _api_key(options) or _environment("ANTHROPIC_API_KEY")
-                client = AsyncAnthropic(api_key=key, base_url=options.api_base, max_retries=0)
-                return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
-            case provider:
-                return _infer(options, provider, name)
-    except ImportError as error:
-        raise ConfigError(
-            f"the provider {options.provider!r} needs a package that is not installed: {error}",
-            hint=f"pip install 'pydantic-ai-slim[{options.provider}]'",
-        ) from error
-
-
-def _infer(options: LLMOptions, provider: str, name: str) -> Model:
-    if options.api_base is not None:
-        raise ConfigError(
-            f"llm.api_base does not apply to the provider {provider!r}",
-            hint="use the provider openai_compatible for a server of your own",
-        )
-    from pydantic_ai.providers import infer_provider_class
-
-    def build(provider_name: str) -> Any:
-        factory: Any = infer_provider_class(provider_name)
-        key = _api_key(options)
-        return factory(api_key=key) if key else factory()
-
-    try:
-        return infer_model(f"{provider}:{name}", build)
-    except (UserError, ValueError) as error:
-        raise ConfigError(
-            f"the model {provider}:{name} cannot be used: {error}",
-            hint="check llm.provider and llm.model, and name the variable that holds the key in llm.api_key_env",
-        ) from error
-
-
-def _api_key(options: LLMOptions) -> str | None:
-    return None if options.api_key_env is None else _environment(options.api_key_env)
-
-
-def _environment(variable: str) -> str:
-    if not (value := os.environ.get(variable)):
-        raise ConfigError(
-            f"the environment variable {variable} is not set",
-            hint=f"set {variable} to the provider's API key, or name another variable in llm.api_key_env",
-        )
-    return value
 
 
 def _parameters(tools: list[dict[str, Any]]) -> ModelRequestParameters:

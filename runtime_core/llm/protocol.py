@@ -11,11 +11,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from runtime_core.errors import LLMResponseError
 
 Message: TypeAlias = dict[str, Any]
+
+#: Rough size of a token.
+CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ class LLMClient(ABC):
     3. It raises only errors of the LLMError tree, and passes on cancellation.
     """
 
-    provider_name: ClassVar[str] = "unknown"
+    provider_name: str = "unknown"
     #: Of the options; empty if a request always names its own.
     model_id: str = ""
 
@@ -108,6 +111,10 @@ class LLMClient(ABC):
             if isinstance(part, LLMResponse):
                 return part
         raise LLMResponseError(f"the provider {self.provider_name} ended its stream without an answer")
+
+    def count_tokens(self, text: str) -> int:
+        """Roughly, without asking anybody: a budget that is checked before a request can use no more."""
+        return -(-len(text) // CHARACTERS_PER_TOKEN)
 
     async def complete(self, **request: Any) -> str:
         """The text of ``generate``."""

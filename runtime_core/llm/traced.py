@@ -11,17 +11,11 @@ from typing import Any, cast
 
 from runtime_core.errors import RunlaneError
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, TextDelta
+from runtime_core.llm.wrapped import WrappedClient
 from runtime_core.tracing import SpanKind, begin, recording
 
 
-class _TracedClient(LLMClient):
-    def __init__(self, client: LLMClient) -> None:
-        self._client = client
-        self.model_id = client.model_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
+class _TracedClient(WrappedClient):
     async def stream(self, request: LLMRequest) -> AsyncIterator[TextDelta | LLMResponse]:
         model = request.model or self.model_id
         span = begin(

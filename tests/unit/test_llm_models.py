@@ -19,6 +19,7 @@ from runtime_core.errors import ConfigError, LLMConnectionError, LLMError, LLMRa
 from runtime_core.llm.clients import create_client
 from runtime_core.llm.models import ModelClient
 from runtime_core.llm.protocol import LLMRequest, LLMResponse, TextDelta
+from runtime_core.llm.providers import build_model
 from tests.unit.kernel_setup import request as run_request
 from tests.unit.kernel_setup import runtime
 
@@ -200,7 +201,8 @@ async def test_http_errors_become_ours(
 
 
 async def test_a_refused_connection_is_retryable_and_fails_the_run_with_its_code() -> None:
-    host = runtime(llm={"provider": "openai_compatible", "model": "m", "api_base": "http://127.0.0.1:1/v1"})
+    llm = {"provider": "openai_compatible", "model": "m", "api_base": "http://127.0.0.1:1/v1"}
+    host = runtime(llm=llm | {"retry": {"max_attempts": 1}})
 
     result = await host.run_detailed(run_request())
 
@@ -320,3 +322,46 @@ def test_options_that_cannot_work_are_config_errors(
 
     with pytest.raises(ConfigError, match=message):
         create_client(LLMOptions.model_validate(section))
+
+
+@pytest.mark.parametrize(
+    ("more", "sent"),
+    [
+        ({}, {"temperature": 0.5, "max_tokens": 9}),
+        ({"reasoning_model": True}, {"max_completion_tokens": 9}),
+        ({"model": "o3-mini", "reasoning_model": False}, {"temperature": 0.5, "max_tokens": 9}),
+    ],
+)
+async def test_a_reasoning_model_is_asked_in_its_own_way(
+    provider: Provider, more: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    provider.answers = [HELLO]
+
+    await ask(options(provider.url, temperature=0.5, max_tokens=9, **more))
+
+    known = ("temperature", "max_tokens", "max_completion_tokens")
+    assert {name: value for name, value in provider.requests[0].items() if name in known} == sent
+
+
+@pytest.mark.parametrize(
+    ("api_base", "more", "base_url", "model_class"),
+    [
+        ("http://h", {}, "http://h/v1/", "OpenAIChatModel"),
+        ("http://h/v1/", {}, "http://h/v1/", "OpenAIChatModel"),
+        ("http://h/api/v4/chat/completions", {}, "http://h/api/v4/", "OpenAIChatModel"),
+        ("http://h/v1/responses", {}, "http://h/v1/", "OpenAIResponsesModel"),
+        ("http://h", {"openai_api_style": "responses"}, "http://h/v1/", "OpenAIResponsesModel"),
+        ("http://h/responses", {"openai_api_style": "chat_completions"}, "http://h/", "OpenAIChatModel"),
+    ],
+)
+def test_the_address_and_the_style_say_which_api_is_asked(
+    api_base: str, more: dict[str, Any], base_url: str, model_class: str
+) -> None:
+    model: Any = build_model(options(api_base, **more), "m")
+
+    assert (str(model.client.base_url), type(model).__name__) == (base_url, model_class)
+
+
+def test_litellm_without_a_server_names_the_package_that_it_needs() -> None:
+    with pytest.raises(ConfigError, match="needs the package 'litellm'"):
+        create_client(LLMOptions(provider="litellm", model="m"))

@@ -26,8 +26,8 @@ from runtime_core.errors import (
     ToolNotFoundError,
 )
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, Message, TextDelta
-from runtime_core.llm.usage import record_llm_call
-from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts, next_call_id
+from runtime_core.llm.usage import check_cost_budget, record_llm_call
+from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts, next_call_id, note_unknown_cost
 from runtime_core.suggestions import did_you_mean
 
 #: In ``context_hints``: the run's reader wants text as the model writes it.
@@ -157,11 +157,16 @@ class Pattern:
         return (await self.request_llm(request)).output_text
 
     async def request_llm(self, request: LLMRequest) -> LLMResponse:
-        """The model's whole answer; its text goes out as it arrives. Raises an LLMError, ConfigError, LeaseLost."""
+        """The model's whole answer; its text goes out as it arrives.
+
+        Raises an LLMError, ConfigError, LeaseLost, and BudgetExhausted if the run may not or must not have cost more.
+        """
         client = self.context.llm_client
         if client is None:
             raise ConfigError("the agent has no model", hint="add an llm section to the agent")
         model = request.model or client.model_id
+        budget = self.context.run_request.budget
+        check_cost_budget(budget, self.context.usage)
         await self._may_go_on()
         await self.emit("llm.called", model=model, has_tools=bool(request.tools))
         started = time.monotonic()
@@ -186,6 +191,8 @@ class Pattern:
             latency_ms=round(latency_ms, 3),
         )
         await self.emit("usage.updated", usage=self.context.usage.model_dump())
+        await note_unknown_cost(self.context)
+        check_cost_budget(budget, self.context.usage, spent=True)
         return response
 
     async def _stream_llm(

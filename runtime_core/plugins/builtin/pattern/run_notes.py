@@ -7,11 +7,13 @@ from typing import Any
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunArtifact
 from runtime_core.ids import derived_run_id
+from runtime_core.llm.usage import cost_is_unknown
 
 #: The iteration that the pattern is in, from 0.
 STEP_KEY = "step"
 _ORDINALS_KEY = "tool_ordinals"
 _ANNOUNCED_KEY = "announced_artifacts"
+_COST_SKIPPED_KEY = "cost_skipped"
 
 
 def next_call_id(context: RunContext[Any], tool_id: str) -> str:
@@ -32,3 +34,15 @@ async def announce_artifacts(context: RunContext[Any]) -> None:
     context.scratch[_ANNOUNCED_KEY] = announced + len(new)
     for artifact in new:
         await context.event_bus.emit("artifact.emitted", **artifact.model_dump())
+
+
+async def note_unknown_cost(context: RunContext[Any]) -> None:
+    """Emit ``budget.cost_skipped``, once, if the run has a limit on its cost and its cost cannot be known."""
+    budget = context.run_request.budget
+    limit = budget.max_cost_usd if budget else None
+    if limit is None or not cost_is_unknown(context.usage) or context.scratch.get(_COST_SKIPPED_KEY):
+        return
+    context.scratch[_COST_SKIPPED_KEY] = True
+    priced = getattr(context.llm_options, "pricing", None) is not None
+    reason = "llm.pricing lacks a price that is needed" if priced else "the agent has no llm.pricing"
+    await context.event_bus.emit("budget.cost_skipped", limit=limit, reason=reason)
