@@ -346,12 +346,12 @@ async def test_a_reasoning_model_is_asked_in_its_own_way(
 @pytest.mark.parametrize(
     ("api_base", "more", "base_url", "model_class"),
     [
-        ("http://h", {}, "http://h/v1/", "OpenAIChatModel"),
-        ("http://h/v1/", {}, "http://h/v1/", "OpenAIChatModel"),
-        ("http://h/api/v4/chat/completions", {}, "http://h/api/v4/", "OpenAIChatModel"),
-        ("http://h/v1/responses", {}, "http://h/v1/", "OpenAIResponsesModel"),
-        ("http://h", {"openai_api_style": "responses"}, "http://h/v1/", "OpenAIResponsesModel"),
-        ("http://h/responses", {"openai_api_style": "chat_completions"}, "http://h/", "OpenAIChatModel"),
+        ("http://h", {}, "http://h/v1", "OpenAIChatModel"),
+        ("http://h/v1/", {}, "http://h/v1", "OpenAIChatModel"),
+        ("http://h/api/v4/chat/completions", {}, "http://h/api/v4", "OpenAIChatModel"),
+        ("http://h/v1/responses", {}, "http://h/v1", "OpenAIResponsesModel"),
+        ("http://h", {"openai_api_style": "responses"}, "http://h/v1", "OpenAIResponsesModel"),
+        ("http://h/responses", {"openai_api_style": "chat_completions"}, "http://h", "OpenAIChatModel"),
     ],
 )
 def test_the_address_and_the_style_say_which_api_is_asked(
@@ -359,7 +359,7 @@ def test_the_address_and_the_style_say_which_api_is_asked(
 ) -> None:
     model: Any = build_model(options(api_base, **more), "m")
 
-    assert (str(model.client.base_url), type(model).__name__) == (base_url, model_class)
+    assert (str(model.client.base_url).rstrip("/"), type(model).__name__) == (base_url, model_class)
 
 
 def test_litellm_without_a_server_names_the_package_that_it_needs() -> None:
