@@ -10,8 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from runtime_core.contracts.host import RunHost
 from runtime_core.contracts.run import RunArtifact, RunRequest, RunUsage
 from runtime_core.contracts.session import SessionArtifact, SessionWriter
+from runtime_core.deadlines import Deadlines
 from runtime_core.ids import DEFAULT_TENANT, SessionKey, session_key
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class RunScope:
     ``guard`` is awaited before each LLM call and each tool call: it returns at once while the lease is valid, waits
     while that is uncertain, and raises LeaseLost when another process owns the partition. ``sink`` gets every event of
     the run, in order, after the local bus; it may wait, which slows the agent down. ``writer`` stages session writes;
-    None means that session plugins write directly.
+    None means that session plugins write directly. ``host`` keeps durable steps, decisions and child runs.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -45,6 +47,8 @@ class RunScope:
     guard: Callable[[], Awaitable[None]] = _always_valid
     sink: Callable[[RuntimeEvent], Awaitable[None]] | None = None
     writer: SessionWriter | None = None
+    #: None: the Runtime is the host.
+    host: RunHost | None = None
 
     def session_key(self, session_id: str) -> SessionKey:
         return session_key(self.tenant, session_id)
@@ -88,6 +92,8 @@ class RunContext(Generic[DepsT]):
     usage: RunUsage = field(default_factory=RunUsage)
     artifacts: list[RunArtifact] = field(default_factory=list)
     agent_router: Any = None
+    #: Time limits that stand still while the run waits for a person, or for the store.
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     @property
     def call_id(self) -> str | None:

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -110,6 +110,16 @@ class EventBus:
         self._history.clear()
 
 
+class EventFollower(Protocol):
+    """Who is told of a run's events, one by one, before anything comes after them."""
+
+    def silences(self, event_name: str) -> bool:
+        """Whether the event is passed over: nobody else gets it."""
+        ...
+
+    async def passed(self, event_name: str) -> None: ...
+
+
 class RunEvents:
     """The event bus as one run sees it: what is emitted here carries the ids of the run and reaches its sink.
 
@@ -123,6 +133,7 @@ class RunEvents:
         self._scope = scope
         self._stamped = ids.as_dict()
         self._open = True
+        self._follower: EventFollower | None = None
 
     async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
         """Emit an event of this run: local handlers first, then the sink. The sink may wait or raise LeaseLost."""
@@ -133,16 +144,24 @@ class RunEvents:
             attempt=self._scope.attempt,
             config_version=self._scope.config_version,
         )
-        if isinstance(self._bus, EventBus):
-            await self._bus.publish(event)
-        else:
-            await self._emit_on_foreign_bus(event)
-        if self._open and self._scope.sink is not None:
-            await self._scope.sink(event)
+        if self._follower is None or not self._follower.silences(event_name):
+            if isinstance(self._bus, EventBus):
+                await self._bus.publish(event)
+            else:
+                await self._emit_on_foreign_bus(event)
+            if self._open and self._scope.sink is not None:
+                await self._scope.sink(event)
+        if self._follower is not None:
+            await self._follower.passed(event_name)
         return event
+
+    def follow(self, follower: EventFollower) -> None:
+        """Tell ``follower`` of every event from now on."""
+        self._follower = follower
 
     def close(self) -> None:
         self._open = False
+        self._follower = None
 
     def subscribe(self, event_name: str, handler: EventHandler) -> None:
         self._bus.subscribe(event_name, handler)

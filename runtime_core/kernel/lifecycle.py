@@ -11,14 +11,17 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from runtime_core.config.schema import AgentDefinition
 from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext, RunScope
+from runtime_core.contracts.host import RunHost
+from runtime_core.contracts.routing import HandoffSignal
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
 from runtime_core.contracts.session import SessionArtifact
+from runtime_core.deadlines import Deadlines
 from runtime_core.errors import (
     LeaseLost,
     ModelRetryError,
@@ -30,10 +33,15 @@ from runtime_core.errors import (
 )
 from runtime_core.events.bus import RunEvents
 from runtime_core.kernel.agent_plugins import AgentPlugins
+from runtime_core.kernel.approvals import Approvals
 from runtime_core.kernel.budget import DurationExceeded
+from runtime_core.kernel.durable import execute_durably, open_journal
+from runtime_core.kernel.journal import Journal
+from runtime_core.kernel.journaled_llm import JournaledClient
 from runtime_core.kernel.optional_methods import optional_method
-from runtime_core.kernel.outcome import error_of, failed_result, is_failure
+from runtime_core.kernel.outcome import error_of, failed_result, handed_off, is_failure
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
+from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_model import run_model
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.tools import bind_tools
@@ -56,11 +64,17 @@ class Lifecycle:
     events: RunEvents
     scope: RunScope
     threads: LiveThreads
+    host: RunHost
+    #: Makes the run's router, where agents may delegate to each other.
+    router: Callable[[RunHost, Journal], AgentRouter] | None = None
     #: Whether the output leaves the process, so that it must be JSON.
     json_only: bool = False
     #: Messages of this run that are in the transcript: a run that fails at its very end must not add them again.
     _recorded: int = field(default=0, init=False)
     _deadline: asyncio.Timeout | None = field(default=None, init=False)
+    _deadlines: Deadlines = field(default_factory=Deadlines, init=False)
+    #: The result of the agent to which this one has handed off.
+    _handed_off: RunResult | None = field(default=None, init=False)
 
     async def run(self) -> RunResult:
         """Raises only CancelledError, LeaseLost, and what the session manager raises when it is entered or left."""
@@ -71,7 +85,9 @@ class Lifecycle:
             try:
                 output = await self._within_duration(self._work(state, usage, artifacts))
                 result = RunResult(run_id=self.request.run_id, final_output=output, usage=usage, artifacts=artifacts)
-                await self._record(output, StopReason.COMPLETED)
+                if self._handed_off is not None:
+                    result = handed_off(result, self._handed_off)
+                await self._record(output, result.stop_reason, failed=result.stop_reason is not StopReason.COMPLETED)
                 await self._save_artifacts(artifacts)
             except BaseException as error:
                 if not is_failure(error):
@@ -90,7 +106,8 @@ class Lifecycle:
         self._deadline = deadline = asyncio.timeout(None if limit_ms is None else limit_ms / 1000)
         try:
             async with deadline:
-                return await work
+                with self._deadlines.counting(deadline, whole_run=True):
+                    return await work
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -106,12 +123,18 @@ class Lifecycle:
 
     async def _work(self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact]) -> Any:
         state.pop(LAST_OUTPUT_KEY, None)
-        context = await self._context(state, usage, artifacts)
+        journal = await open_journal(self.request, self.host, self.events)
+        context = await self._context(state, usage, artifacts, journal)
         await self._preflight(context)
         await set_up_pattern(self.plugins.pattern, context)
         await self.events.emit("context.created")
-        await self._memory_step("inject", context)
-        output = await self._execute(context)
+        if self.request.resume_from_checkpoint is None:
+            await self._memory_step("inject", context)
+        try:
+            output = await execute_durably(journal, context, lambda: self._execute(context), self._again(context))
+        except HandoffSignal as signal:
+            self._handed_off = signal.result
+            output = signal.result.final_output
         await announce_artifacts(context)
         if self.json_only:
             output = json_value(output, what="the final output")
@@ -121,8 +144,19 @@ class Lifecycle:
         await self._memory_step("compact", context)
         return output
 
-    async def _context(self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact]) -> RunContext[Any]:
+    def _again(self, context: RunContext[Any]) -> Callable[[], Awaitable[None]]:
+        async def again() -> None:
+            await set_up_pattern(self.plugins.pattern, context)
+
+        return again
+
+    async def _context(
+        self, state: dict[str, Any], usage: RunUsage, artifacts: list[RunArtifact], journal: Journal
+    ) -> RunContext[Any]:
         transcript, session_artifacts, metadata = await self._assemble(state)
+        model = run_model(
+            self.llm_client, self.agent.llm, usage=usage, guard=self.scope.guard, time_left=self._time_left
+        )
         context = RunContext[Any](
             agent_id=self.request.agent_id,
             session_id=self.request.session_id,
@@ -133,9 +167,7 @@ class Lifecycle:
             scope=self.scope,
             deps=self.request.deps,
             state=state,
-            llm_client=run_model(
-                self.llm_client, self.agent.llm, usage=usage, guard=self.scope.guard, time_left=self._time_left
-            ),
+            llm_client=None if model is None else JournaledClient(model, journal),
             llm_options=self.agent.llm,
             transcript=transcript,
             session_artifacts=session_artifacts,
@@ -143,8 +175,12 @@ class Lifecycle:
             tool_executor=self.plugins.tool_executor,
             usage=usage,
             artifacts=artifacts,
+            agent_router=None if self.router is None else self.router(self.host, journal),
+            deadlines=self._deadlines,
         )
-        context.tools.update(bind_tools(self.plugins.tools, self.plugins.tool_executor, context, self.threads))
+        approvals = Approvals(context, self.host, journal)
+        tools, executor = self.plugins.tools, self.plugins.tool_executor
+        context.tools.update(bind_tools(tools, executor, context, self.threads, journal, approvals))
         return context
 
     async def _assemble(

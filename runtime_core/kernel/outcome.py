@@ -62,6 +62,18 @@ def failed_result(
     )
 
 
+def handed_off(result: RunResult, to: RunResult) -> RunResult:
+    """``result`` of a run that ended with the result of its child ``to``."""
+    return result.model_copy(
+        update={
+            "stop_reason": to.stop_reason,
+            "error_details": to.error_details,
+            "artifacts": [*result.artifacts, *to.artifacts],
+            "metadata": {**result.metadata, "handoff_from": to.run_id},
+        }
+    )
+
+
 def _in_a_running_task() -> bool:
     try:
         return asyncio.current_task() is not None

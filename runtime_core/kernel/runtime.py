@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from runtime_core.config.loader import load_config, load_config_dict
 from runtime_core.config.schema import AgentDefinition, AppConfig
-from runtime_core.contracts.context import RunScope, current_scope
+from runtime_core.contracts.context import RunScope, current_call_id, current_scope
+from runtime_core.contracts.host import Approval, RunHost, Verdict, decide
 from runtime_core.contracts.run import RAISING_STOP_REASONS, ErrorDetails, RunRequest, RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import AgentNotFoundError, ConfigError, LeaseLost, RunFailedError, RunlaneError
@@ -22,9 +25,12 @@ from runtime_core.kernel.agent_info import describe_agent
 from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
 from runtime_core.kernel.agent_versions import AgentVersions
 from runtime_core.kernel.budget import effective_budget
+from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.lifecycle import Lifecycle
+from runtime_core.kernel.local_host import LocalHost, LocalState
 from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import failed_result, is_failure
+from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_span import run_span
 from runtime_core.kernel.streaming import request_ids, stream_chunks
 from runtime_core.kernel.threads import LiveThreads
@@ -39,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 #: Session types whose place a given session manager takes: the SDK's default, and the one that a worker brings along.
 _REPLACED_SESSION_TYPES = frozenset({"in_memory", "redis"})
+#: Plugins, by session and agent, that the current task's run uses, or one that it is a child of.
+_busy_plugins: ContextVar[frozenset[tuple[SessionKey, str]]] = ContextVar("runlane_busy_plugins", default=frozenset())
 
 
 class WrongResultType(TypeError):
@@ -73,6 +81,7 @@ class Runtime:
         )
         self._llm_clients = LLMClients()
         self._threads = LiveThreads()
+        self._local = LocalState()
         self._runner: asyncio.Runner | None = None
         #: Plugins of the sessions; a worker reads its counters and evicts what leaves.
         self.plugin_cache: SessionPluginCache[AgentPlugins] = SessionPluginCache(
@@ -160,6 +169,17 @@ class Runtime:
         """
         result, _ = await self._execute(request, scope or RunScope(config_version=self.config_version))
         return result
+
+    def approvals(self, run_id: str) -> list[Approval]:
+        """The tool calls of a run that wait for a person."""
+        return self._local.approvals(run_id)
+
+    def approve(self, run_id: str, call_id: str, verdict: Verdict | str, *, reason: str = "") -> None:
+        """Decide about a tool call that waits; the first decision counts.
+
+        Raises RunConflict for a call that was decided before, InvalidInputError for one that does not wait.
+        """
+        self._local.approve(run_id, call_id, decide(verdict, reason))
 
     def has_live_code(self, run: ScopedRunId) -> bool:
         """Whether a tool thread of the run still executes; it may outlive the run, for a thread cannot be cancelled."""
@@ -268,6 +288,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Close memories, runtime, session, events, models, in this order. A given session manager is left open."""
+        await self._local.close()
         await self.plugin_cache.close()
         await call_if_present(self._runtime_plugin, "close")
         if self._owns_session_manager:
@@ -285,7 +306,7 @@ class Runtime:
         """The result, and the exception that it describes if the run did not even get to its session."""
         ids = request_ids(request)
         events = RunEvents(self._events, ids, scope)
-        token = current_scope.set(scope)
+        token, call = current_scope.set(scope), current_call_id.set(None)  # of the tool that delegates, if one does
         started = time.monotonic()
         failure: BaseException | None = None
         try:
@@ -302,6 +323,7 @@ class Runtime:
             return result, failure
         finally:
             events.close()
+            current_call_id.reset(call)
             current_scope.reset(token)
 
     async def _attempt(self, request: RunRequest, scope: RunScope, events: RunEvents) -> RunResult:
@@ -309,11 +331,6 @@ class Runtime:
         await events.emit("run.requested", input_text=request.input_text)
         await events.emit("session.run.started", input_text=request.input_text)
         agent = self._versions.agent(request.agent_id, scope.config_version)
-        if request.resume_from_checkpoint is not None:
-            raise ConfigError(
-                f"there is no checkpoint {request.resume_from_checkpoint!r}",
-                hint="this version keeps none: submit the run without resume_from_checkpoint",
-            )
         prepared = _prepared(request, agent, scope)
         key = scope.session_key(request.session_id)
 
@@ -322,7 +339,7 @@ class Runtime:
 
         async with (
             self._llm_clients.use(agent) as llm_client,
-            self.plugin_cache.use(key, agent.id, lambda: load_agent_plugins(agent), fits) as (plugins, hit),
+            self._plugins(key, agent, fits) as (plugins, hit),
         ):
             await events.emit("run.validated")
             result = await (
@@ -337,11 +354,49 @@ class Runtime:
                     events=events,
                     scope=scope,
                     threads=self._threads,
+                    host=scope.host or self._local_host(request, scope),
+                    router=self._router(scope),
                     json_only=self._shared_sessions_only,
                 ).run()
             )
         result.metadata = {**result.metadata, "cache_hit": hit}
         return result
+
+    @asynccontextmanager
+    async def _plugins(
+        self, session: SessionKey, agent: AgentDefinition, fits: Callable[[AgentPlugins], bool]
+    ) -> AsyncGenerator[tuple[AgentPlugins, bool]]:
+        """(plugins, whether they were warm). An agent that delegates to itself in its own session gets a second set."""
+        key = (session, agent.id)
+        if key in (busy := _busy_plugins.get()):
+            plugins = load_agent_plugins(agent)
+            try:
+                yield plugins, False
+            finally:
+                await plugins.close()
+            return
+        async with self.plugin_cache.use(session, agent.id, lambda: load_agent_plugins(agent), fits) as (plugins, hit):
+            token = _busy_plugins.set(busy | {key})
+            try:
+                yield plugins, hit
+            finally:
+                _busy_plugins.reset(token)
+
+    def _local_host(self, request: RunRequest, scope: RunScope) -> LocalHost:
+        async def execute(child: RunRequest) -> RunResult:
+            return await self.execute(child, RunScope(tenant=scope.tenant, config_version=scope.config_version))
+
+        return LocalHost(self._local, request, scope.session_key(request.session_id), self._sessions, execute)
+
+    def _router(self, scope: RunScope) -> Callable[[RunHost, Journal], AgentRouter] | None:
+        multi_agent = self.config.multi_agent
+        if multi_agent is None or not multi_agent.enabled:
+            return None
+
+        def check_agent(agent_id: str) -> None:
+            self._versions.agent(agent_id, scope.config_version)
+
+        return partial(AgentRouter, multi_agent, session_manager=self._sessions, check_agent=check_agent)
 
     async def _run_by_plugin(self, request: RunRequest, plugins: AgentPlugins) -> RunResult:
         result: Any = await self._runtime_plugin.run(

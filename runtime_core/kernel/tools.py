@@ -8,16 +8,23 @@ import logging
 from typing import Any
 
 from runtime_core.contracts.context import RunContext, current_call_id
+from runtime_core.contracts.run import ErrorDetails, RunArtifact
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import LeaseLost, ToolError, ToolTimeoutError, ToolValidationError
 from runtime_core.ids import ScopedRunId, scoped_run_id
+from runtime_core.kernel.approvals import Approvals
 from runtime_core.kernel.budget import check_tool_budget
+from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.optional_methods import call_if_present, optional_method
+from runtime_core.kernel.steps import Note, tool_error
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 from runtime_core.tracing import span
 
 logger = logging.getLogger(__name__)
+
+#: In ``context.scratch``: tools of whose repeats the run has warned.
+_WARNED_KEY = "warned_tools"
 
 
 class AsyncTool:
@@ -75,11 +82,22 @@ class BoundTool:
     3. What it does not have itself, it has from the tool.
     """
 
-    def __init__(self, tool_id: str, tool: Any, executor: Any, context: RunContext[Any], threads: LiveThreads) -> None:
+    def __init__(
+        self,
+        tool_id: str,
+        tool: Any,
+        executor: Any,
+        context: RunContext[Any],
+        threads: LiveThreads,
+        journal: Journal,
+        approvals: Approvals,
+    ) -> None:
         self.tool_id = tool_id
         self._tool = tool
         self._executor = executor
         self._context = context
+        self._journal = journal
+        self._approvals = approvals
         run = scoped_run_id(context.scope.tenant, context.run_id)
         self._async_tool = AsyncTool(tool, threads, run)
 
@@ -109,16 +127,34 @@ class BoundTool:
         return (await self.execute(params)).data
 
     async def execute(self, params: dict[str, Any] | None, *, call_id: str | None = None) -> ToolExecutionResult:
-        """Call the tool and return the executor's result; a call without an id is given the next one."""
+        """Call the tool and return the executor's result; a call without an id is given the next one.
+
+        A call that an earlier attempt made is answered from the run's journal. One that needs a person waits for them.
+        """
         run = self._context
         check_tool_budget(run.run_request.budget, run.usage)
         run.usage.tool_calls += 1
         arguments = dict(params or {})
         call_id = call_id or next_call_id(run, self.tool_id)
-        with span(
-            f"execute_tool {self.tool_id}", gen_ai__operation__name="execute_tool", gen_ai__tool__name=self.tool_id
-        ):
-            return await self._execute(arguments, call_id)
+        key = self._journal.key("tool", self.tool_id, arguments)
+        if (note := await self._journal.recall(key)) is not None:
+            if note.error is not None:
+                raise tool_error(note.error)
+            return ToolExecutionResult(tool_id=self.tool_id, success=True, data=note.value, metadata=note.metadata)
+        await self._warn_of_repeats()
+        made = len(run.artifacts)
+        try:
+            await self._approvals.check(self.tool_id, self._tool, arguments, call_id)
+            with span(
+                f"execute_tool {self.tool_id}", gen_ai__operation__name="execute_tool", gen_ai__tool__name=self.tool_id
+            ):
+                result = await self._execute(arguments, call_id)
+        except ToolError as error:
+            self._journal.note(Note(key=key, error=ErrorDetails.from_exception(error)))
+            raise
+        artifacts = [RunArtifact.model_validate(one, from_attributes=True) for one in run.artifacts[made:]]
+        self._journal.note(Note(key=key, value=result.data, metadata=dict(result.metadata), artifacts=artifacts))
+        return result
 
     async def _execute(self, arguments: dict[str, Any], call_id: str) -> ToolExecutionResult:
         outer = current_call_id.set(call_id)
@@ -138,6 +174,19 @@ class BoundTool:
                 await self._after(arguments, result, failure)
             finally:
                 current_call_id.reset(outer)
+
+    async def _warn_of_repeats(self) -> None:
+        """Once per run: if its process dies within this tool, the tool is called again."""
+        run = self._context
+        warned: set[str] = run.scratch.setdefault(_WARNED_KEY, set())
+        if not run.run_request.durable or getattr(self._tool, "durable_idempotent", True) or self.tool_id in warned:
+            return
+        warned.add(self.tool_id)
+        await run.event_bus.emit(
+            "run.durable_idempotency_warning",
+            tool_id=self.tool_id,
+            hint="a call that was cut is made again when the run resumes: have the tool use its call_id as a key",
+        )
 
     async def fallback(self, error: Exception, params: dict[str, Any], context: Any = None) -> Any:
         """The tool's own fallback; one without raises ``error``."""
@@ -174,9 +223,17 @@ class BoundTool:
 
 
 def bind_tools(
-    tools: dict[str, Any], executor: Any, context: RunContext[Any], threads: LiveThreads
+    tools: dict[str, Any],
+    executor: Any,
+    context: RunContext[Any],
+    threads: LiveThreads,
+    journal: Journal,
+    approvals: Approvals,
 ) -> dict[str, BoundTool]:
-    return {tool_id: BoundTool(tool_id, tool, executor, context, threads) for tool_id, tool in tools.items()}
+    return {
+        tool_id: BoundTool(tool_id, tool, executor, context, threads, journal, approvals)
+        for tool_id, tool in tools.items()
+    }
 
 
 def _as_result(tool_id: str, outcome: Any) -> ToolExecutionResult:

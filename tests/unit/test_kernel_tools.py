@@ -175,10 +175,10 @@ async def test_an_executor_decides_what_becomes_of_a_call() -> None:
 async def test_a_pause_at_the_guard_does_not_count_against_the_step() -> None:
     async def pause() -> None:
         over = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.06, over.set)
+        asyncio.get_running_loop().call_later(0.3, over.set)
         await over.wait()
 
-    host = runtime(pattern={"type": "react", "config": {"step_timeout_ms": 50}})
+    host = runtime(pattern={"type": "react", "config": {"step_timeout_ms": 250}})
 
     result = await host.execute(request("/tool calc 1+1"), RunScope(guard=pause))
 

@@ -126,7 +126,7 @@ async def test_a_function_is_a_tool() -> None:
         ({"impl": "my_plugins.number"}, ["lacks invoke"]),
         ({"impl": "my_plugins.Exits"}, ["Exits could not be made: SystemExit: 3"]),
         ({"impl": "my_plugins.WithoutConfig", "config": {"a": 1}}, ["WithoutConfig takes no config", "a"]),
-        ({"type": "calk"}, ["unknown tool type 'calk'", "Did you mean 'calc'?", "Available: calc, current_time"]),
+        ({"type": "calk"}, ["unknown tool type 'calk'", "Did you mean 'calc'?", "Available: builtin_search, calc"]),
         ({"type": "tavily_search"}, ["needs the package 'tavily-python'"]),
     ],
 )

@@ -15,6 +15,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from runtime_core.contracts.context import RunContext
+from runtime_core.contracts.routing import HandoffSignal
 from runtime_core.contracts.run import ErrorDetails, RunArtifact
 from runtime_core.errors import (
     ConfigError,
@@ -40,7 +41,6 @@ class Pattern:
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         self.config: dict[str, Any] = config or {}
         self._context: RunContext[Any] | None = None
-        self._step_deadline: asyncio.Timeout | None = None
 
     @property
     def context(self) -> RunContext[Any]:
@@ -105,6 +105,10 @@ class Pattern:
                 raise ToolNotFoundError(f"there is no tool {tool_id!r}", hint=hint, tool_id=tool_id)
             outcome = await tool.execute(arguments, call_id=call_id)
         except asyncio.CancelledError:
+            raise
+        except HandoffSignal as signal:
+            output = signal.result.final_output
+            await self.emit("tool.succeeded", tool_id=tool_id, result=output, executor_metadata={}, call_id=call_id)
             raise
         except BaseException as error:
             details = ErrorDetails.from_exception(error).model_dump()
@@ -213,18 +217,8 @@ class Pattern:
 
     async def _may_go_on(self) -> None:
         """Wait until the run may act. A wait here, in an outage, does not count against the step's time."""
-        deadline = self._step_deadline
-        when = None if deadline is None else deadline.when()
-        if deadline is None or when is None:
+        with self.context.deadlines.paused():
             await self.context.scope.guard()
-            return
-        clock = asyncio.get_running_loop().time
-        remaining = when - clock()
-        deadline.reschedule(None)
-        try:
-            await self.context.scope.guard()
-        finally:
-            deadline.reschedule(clock() + remaining)
 
 
 def _message(error: BaseException) -> str:

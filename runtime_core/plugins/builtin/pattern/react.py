@@ -81,16 +81,15 @@ class ReactPattern(TypedConfig, Pattern):
 
     async def _step(self, step: int) -> dict[str, Any]:
         timeout_ms: int = self.cfg.step_timeout_ms or self.config.get("step_timeout_ms") or _STEP_TIMEOUT_MS
-        self._step_deadline = deadline = asyncio.timeout(timeout_ms / 1000)
+        deadline = asyncio.timeout(timeout_ms / 1000)
         try:
             async with deadline:
-                return await self.react()
+                with self.context.deadlines.counting(deadline):
+                    return await self.react()
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             raise TimeoutError(f"step {step} took longer than its step_timeout_ms of {timeout_ms}") from error
-        finally:
-            self._step_deadline = None
 
     async def _result_for_model(self, call: LLMToolCall) -> str:
         if call.problem is not None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+#: Whether the next session that this task enters is one that its caller is in.
+_shared: ContextVar[bool] = ContextVar("runlane_shared_session", default=False)
+
+
+@contextmanager
+def sharing_session() -> Generator[None]:
+    """What is called in this context enters the session that its caller is in, and waits for nobody."""
+    token = _shared.set(True)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 class SessionExclusion:
     """A lock per session that somebody holds or waits for; a session that nobody uses costs nothing.
 
-    Who waits is served in the order of arrival. It is not reentrant.
+    Who waits is served in the order of arrival. It is not reentrant, but for ``sharing_session``.
     """
 
     def __init__(self) -> None:
@@ -22,6 +36,13 @@ class SessionExclusion:
 
     @asynccontextmanager
     async def hold(self, session_id: str) -> AsyncGenerator[None]:
+        if _shared.get():
+            token = _shared.set(False)
+            try:
+                yield
+            finally:
+                _shared.reset(token)
+            return
         lock, users = self._locks.get(session_id) or (asyncio.Lock(), 0)
         self._locks[session_id] = (lock, users + 1)
         try:
