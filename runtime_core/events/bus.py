@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -35,11 +36,44 @@ class RuntimeEvent:
     #: Milliseconds since the epoch.
     timestamp_ms: int = field(default_factory=now_ms)
 
+    @property
+    def stamped_payload(self) -> dict[str, Any]:
+        """The payload and, under their own names, what the event is stamped with."""
+        if self.ids is None:
+            return self.payload
+        stamps = {**self.ids.as_dict(), "attempt": self.attempt, "config_version": self.config_version}
+        return stamps | self.payload
+
 
 EventHandler: TypeAlias = Callable[[RuntimeEvent], Awaitable[None] | None]
 
 
-class EventBus:
+class StampedBus(ABC):
+    """A bus that takes events as they are, with the ids of their run. The buses of other SDKs know only ``emit``."""
+
+    @abstractmethod
+    async def publish(self, event: RuntimeEvent) -> None:
+        """Deliver ``event`` to its subscribers and remember it."""
+
+    async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
+        """Emit an event that belongs to no run. Events of a run go through ``RunEvents``."""
+        event = RuntimeEvent(name=event_name, payload=payload)
+        await self.publish(event)
+        return event
+
+
+async def deliver(bus: Any, event: RuntimeEvent) -> None:
+    """Hand ``event`` to a bus of either kind; one that knows only ``emit`` gets the stamps among the payload."""
+    if isinstance(bus, StampedBus):
+        await bus.publish(event)
+        return
+    try:
+        await bus.emit(event.name, **event.stamped_payload)
+    except Exception:
+        logger.exception("the event bus failed at %s", event.name)
+
+
+class EventBus(StampedBus):
     """An in-process bus with a bounded history.
 
     1. Handlers, sync or async, run inline: ``emit`` returns when all of them have.
@@ -77,14 +111,7 @@ class EventBus:
         if not handlers:
             self._handlers.pop(event_name, None)
 
-    async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
-        """Emit an event that belongs to no run. Events of a run go through ``RunEvents``."""
-        event = RuntimeEvent(name=event_name, payload=payload)
-        await self.publish(event)
-        return event
-
     async def publish(self, event: RuntimeEvent) -> None:
-        """Deliver ``event`` to its subscribers and remember it."""
         if missing := missing_keys(event.name, event.payload):
             logger.warning("event %s lacks the payload keys %s", event.name, ", ".join(missing))
         self._history.append(event)
@@ -145,10 +172,7 @@ class RunEvents:
             config_version=self._scope.config_version,
         )
         if self._follower is None or not self._follower.silences(event_name):
-            if isinstance(self._bus, EventBus):
-                await self._bus.publish(event)
-            else:
-                await self._emit_on_foreign_bus(event)
+            await deliver(self._bus, event)
             if self._open and self._scope.sink is not None:
                 await self._scope.sink(event)
         if self._follower is not None:
@@ -177,11 +201,3 @@ class RunEvents:
 
     def _repeats_id(self, key: str, value: Any) -> bool:
         return key in self._stamped and (value is None or value == "" or value == self._stamped[key])
-
-    async def _emit_on_foreign_bus(self, event: RuntimeEvent) -> None:
-        """A bus plugin knows only ``emit(name, **payload)``: the stamps go into the payload."""
-        stamps = {**self._stamped, "attempt": event.attempt, "config_version": event.config_version}
-        try:
-            await self._bus.emit(event.name, **(stamps | event.payload))
-        except Exception:
-            logger.exception("the event bus failed at %s", event.name)
