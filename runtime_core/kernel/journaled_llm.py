@@ -11,18 +11,15 @@ from typing import Any, cast
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.steps import Note
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, LLMToolCall, LLMUsage, TextDelta
+from runtime_core.llm.wrapped import WrappedClient
 
 
-class JournaledClient(LLMClient):
+class JournaledClient(WrappedClient):
     """Outermost of a run's clients: what it is asked again costs nothing, and is neither retried nor traced."""
 
     def __init__(self, client: LLMClient, journal: Journal) -> None:
-        self._client = client
+        super().__init__(client)
         self._journal = journal
-        self.model_id = client.model_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[TextDelta | LLMResponse]:
         key = self._journal.key("llm")
