@@ -22,9 +22,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
+
+if TYPE_CHECKING:
+    from runtime_core.contracts.run import RunRequest
 
 VERSION = 1
 TERMINAL_EVENT = "run.finished"
@@ -42,6 +45,15 @@ class RunIds:
     session_id: str
     agent_id: str
     parent_run_id: str | None = None
+
+    @classmethod
+    def of(cls, request: RunRequest) -> Self:
+        return cls(
+            run_id=request.run_id,
+            session_id=request.session_id,
+            agent_id=request.agent_id,
+            parent_run_id=request.parent_run_id,
+        )
 
     def as_dict(self) -> dict[str, str | None]:
         return {

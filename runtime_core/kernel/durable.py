@@ -10,10 +10,10 @@ from typing import Any
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.host import RunHost
 from runtime_core.contracts.run import RunRequest
+from runtime_core.contracts.session import split_step_checkpoint_id
 from runtime_core.errors import ConfigError, LeaseLost, RunlaneError
 from runtime_core.events.bus import RunEvents
 from runtime_core.kernel.journal import Journal
-from runtime_core.kernel.steps import split_checkpoint_id
 from runtime_core.suggestions import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def _pause_ms(error: RunlaneError, resumed: int) -> float:
 
 async def _steps_until(checkpoint: str, host: RunHost) -> Mapping[int, str]:
     """The steps of the run that took it, up to the checkpoint."""
-    named = split_checkpoint_id(checkpoint)
+    named = split_step_checkpoint_id(checkpoint)
     if named is not None:
         run_id, last = named
         steps = await host.steps(run_id)

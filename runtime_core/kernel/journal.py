@@ -21,10 +21,11 @@ from typing import Any
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.host import RunHost
 from runtime_core.contracts.run import RunUsage
+from runtime_core.contracts.session import step_checkpoint_id
 from runtime_core.errors import LeaseLost
 from runtime_core.events.bus import RunEvents
 from runtime_core.ids import digest
-from runtime_core.kernel.steps import Note, Step, StepError, changes, checkpoint_id, decode_step, encode_step, fields_of
+from runtime_core.kernel.steps import Note, Step, StepError, changes, decode_step, encode_step, fields_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Journal:
     @property
     def newest(self) -> str | None:
         """Id of the newest step that is kept."""
-        return checkpoint_id(self._run_id, self._number) if self._steps else None
+        return step_checkpoint_id(self._run_id, self._number) if self._steps else None
 
     @property
     def replaying(self) -> bool:
@@ -208,7 +209,7 @@ class Journal:
                 changes={name: delta for name in _RESTORED if (delta := changes(self._kept[name], now[name]))},
                 usage=self._bound.usage.model_copy(deep=True),
             )
-            saved = {"checkpoint_id": checkpoint_id(self._run_id, step.number), "step_index": step.number}
+            saved = {"checkpoint_id": step_checkpoint_id(self._run_id, step.number), "step_index": step.number}
             try:
                 await self._host.write_step(step.number, encode_step(step))
             except LeaseLost:

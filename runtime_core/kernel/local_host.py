@@ -11,10 +11,10 @@ from typing import Any
 from runtime_core.clock import now_ms
 from runtime_core.contracts.host import Approval, Decision, Isolation, Verdict
 from runtime_core.contracts.run import RunRequest, RunResult
+from runtime_core.contracts.session import step_checkpoint_id
 from runtime_core.errors import ConfigError, InvalidInputError, RunConflict, RunNotFound
 from runtime_core.ids import SessionKey
 from runtime_core.kernel.optional_methods import optional_method
-from runtime_core.kernel.steps import checkpoint_id
 from runtime_core.plugins.builtin.session.exclusion import sharing_session
 from runtime_core.suggestions import did_you_mean
 
@@ -103,7 +103,7 @@ class LocalHost:
             return await self._sessions.list_checkpoints(self._request.session_id)
         steps = self._state.steps.items()
         return [
-            checkpoint_id(run, number) for (session, run), kept in steps if session == self._session for number in kept
+            step_checkpoint_id(run, number) for (session, run), kept in steps if session == self._session for number in kept
         ]
 
     async def decision(self, asked: Approval) -> Decision:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from runtime_core.config.loader import load_config, load_config_dict
 from runtime_core.config.schema import AgentDefinition, AppConfig
 from runtime_core.contracts.context import RunScope, current_call_id, current_scope
+from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.host import Approval, RunHost, Verdict, decide
 from runtime_core.contracts.run import RAISING_STOP_REASONS, ErrorDetails, RunRequest, RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk
@@ -32,7 +33,7 @@ from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import failed_result, is_failure
 from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_span import run_span
-from runtime_core.kernel.streaming import request_ids, stream_chunks
+from runtime_core.kernel.streaming import stream_chunks
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.without_effect import warn_of_what_has_no_effect
 from runtime_core.llm.clients import LLMClients
@@ -304,7 +305,7 @@ class Runtime:
 
     async def _execute(self, request: RunRequest, scope: RunScope) -> tuple[RunResult, BaseException | None]:
         """The result, and the exception that it describes if the run did not even get to its session."""
-        ids = request_ids(request)
+        ids = RunIds.of(request)
         events = RunEvents(self._events, ids, scope)
         token, call = current_scope.set(scope), current_call_id.set(None)  # of the tool that delegates, if one does
         started = time.monotonic()

@@ -14,7 +14,6 @@ from runtime_core.errors import CONTEXT_KEYS, ExecutionError, ToolError
 
 #: Bytes of one step; a larger one is not kept.
 _LARGEST_STEP = 4 * 1024 * 1024
-_SEPARATOR = ":step:"
 
 
 class StepError(ExecutionError):
@@ -45,16 +44,6 @@ class Step(BaseModel):
     notes: list[Note]
     changes: dict[str, dict[str, str | None]] = Field(default_factory=dict[str, dict[str, str | None]])
     usage: RunUsage
-
-
-def checkpoint_id(run_id: str, number: int) -> str:
-    return f"{run_id}{_SEPARATOR}{number}"
-
-
-def split_checkpoint_id(checkpoint: str) -> tuple[str, int] | None:
-    """(run id, number) of the checkpoint of a step, None for any other text."""
-    run_id, separator, number = checkpoint.rpartition(_SEPARATOR)
-    return (run_id, int(number)) if separator and run_id and number.isdecimal() else None
 
 
 def encode_step(step: Step) -> str:

@@ -40,15 +40,6 @@ async def stream_chunks(
         await asyncio.wait({run})
 
 
-def request_ids(request: RunRequest) -> RunIds:
-    return RunIds(
-        run_id=request.run_id,
-        session_id=request.session_id,
-        agent_id=request.agent_id,
-        parent_run_id=request.parent_run_id,
-    )
-
-
 def _chunk(event: RuntimeEvent, request: RunRequest, sequence: int) -> RunStreamChunk:
     frame = Frame(
         logged=True,
@@ -56,7 +47,7 @@ def _chunk(event: RuntimeEvent, request: RunRequest, sequence: int) -> RunStream
         attempt=event.attempt,
         event=event.name,
         timestamp_ms=event.timestamp_ms,
-        ids=request_ids(request),
+        ids=RunIds.of(request),
         config_version=event.config_version,
         payload=event.payload,
     )

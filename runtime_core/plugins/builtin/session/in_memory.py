@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
-from runtime_core.contracts.session import SessionArtifact
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, step_checkpoint_id
+from runtime_core.errors import SessionError
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
 
@@ -19,6 +21,9 @@ class _Session:
     state: dict[str, Any] = field(default_factory=dict[str, Any])
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     artifacts: list[SessionArtifact] = field(default_factory=list[SessionArtifact])
+    checkpoints: dict[str, SessionCheckpoint] = field(default_factory=dict[str, SessionCheckpoint])
+    #: Run id → its durable steps.
+    steps: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]])
 
 
 class InMemorySession(TypedConfig):
@@ -62,6 +67,38 @@ class InMemorySession(TypedConfig):
 
     async def list_sessions(self) -> list[str]:
         return list(self._sessions)
+
+    async def fork_session(self, source_session_id: str, target_session_id: str) -> None:
+        if target_session_id in self._sessions:
+            raise SessionError(
+                f"the session {target_session_id!r} exists", hint="choose an id that is not in use, or delete that session"
+            )
+        self._sessions[target_session_id] = deepcopy(self._peek(source_session_id))
+
+    async def create_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint:
+        session = self._session(session_id)
+        checkpoint = SessionCheckpoint(
+            checkpoint_id=checkpoint_id,
+            state=deepcopy(session.state),
+            transcript_length=len(session.messages),
+            artifact_count=len(session.artifacts),
+        )
+        session.checkpoints[checkpoint_id] = checkpoint
+        return checkpoint
+
+    async def load_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint | None:
+        return self._peek(session_id).checkpoints.get(checkpoint_id)
+
+    async def list_checkpoints(self, session_id: str) -> list[str]:
+        session = self._peek(session_id)
+        steps = [step_checkpoint_id(run, number) for run, steps in session.steps.items() for number in steps]
+        return [*session.checkpoints, *steps]
+
+    async def save_step(self, session_id: str, run_id: str, number: int, delta: str) -> None:
+        self._session(session_id).steps.setdefault(run_id, {}).setdefault(number, delta)
+
+    async def load_steps(self, session_id: str, run_id: str) -> dict[int, str]:
+        return dict(self._peek(session_id).steps.get(run_id, {}))
 
     async def close(self) -> None:
         self._sessions.clear()
