@@ -103,7 +103,10 @@ class LocalHost:
             return await self._sessions.list_checkpoints(self._request.session_id)
         steps = self._state.steps.items()
         return [
-            step_checkpoint_id(run, number) for (session, run), kept in steps if session == self._session for number in kept
+            step_checkpoint_id(run, number)
+            for (session, run), kept in steps
+            if session == self._session
+            for number in kept
         ]
 
     async def decision(self, asked: Approval) -> Decision:

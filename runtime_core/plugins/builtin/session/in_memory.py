@@ -15,6 +15,9 @@ from runtime_core.errors import SessionError
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
 
+#: Runs of a session whose durable steps are kept, the newest.
+_STEPPED_RUNS = 100
+
 
 @dataclass
 class _Session:
@@ -71,7 +74,8 @@ class InMemorySession(TypedConfig):
     async def fork_session(self, source_session_id: str, target_session_id: str) -> None:
         if target_session_id in self._sessions:
             raise SessionError(
-                f"the session {target_session_id!r} exists", hint="choose an id that is not in use, or delete that session"
+                f"the session {target_session_id!r} exists",
+                hint="choose an id that is not in use, or delete that session",
             )
         self._sessions[target_session_id] = deepcopy(self._peek(source_session_id))
 
@@ -95,7 +99,10 @@ class InMemorySession(TypedConfig):
         return [*session.checkpoints, *steps]
 
     async def save_step(self, session_id: str, run_id: str, number: int, delta: str) -> None:
-        self._session(session_id).steps.setdefault(run_id, {}).setdefault(number, delta)
+        steps = self._session(session_id).steps
+        steps.setdefault(run_id, {}).setdefault(number, delta)
+        while len(steps) > _STEPPED_RUNS:
+            del steps[next(iter(steps))]
 
     async def load_steps(self, session_id: str, run_id: str) -> dict[int, str]:
         return dict(self._peek(session_id).steps.get(run_id, {}))
