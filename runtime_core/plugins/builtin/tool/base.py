@@ -38,7 +38,7 @@ class BuiltinTool(TypedConfig, Generic[ParametersT]):
     description: ClassVar[str]
     Parameters: ClassVar[type[Parameters]]
     Config = NoConfig
-    #: Calling it twice does no harm: none of these tools changes anything.
+    #: Whether calling it twice does no more than calling it once; those that change something say no.
     durable_idempotent: ClassVar[bool] = True
 
     def check(self, params: Any) -> ParametersT:

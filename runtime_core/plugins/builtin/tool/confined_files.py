@@ -1,14 +1,16 @@
 """Files below one directory and nowhere else: what the file tools may touch.
 
-A path is resolved, symbolic links included, before it is compared with the root, and is opened without following a
-link after that. Only regular files are opened: a FIFO would block for ever, a device has no end.
+A path is resolved, symbolic links included, before it is compared with the root. It is then walked from the root one
+component at a time without following a link, so that a directory which becomes one meanwhile leads nowhere. Only
+regular files are opened: a FIFO would block for ever, a device has no end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,7 +57,7 @@ class ConfinedFiles:
             raise self._failure(path, error) from error
         if not real.is_relative_to(self.root):
             raise ToolAuthError(
-                f"path {path!r} is outside the directory that this tool may read",
+                f"path {path!r} is outside the directory that this tool may use",
                 hint="use a path below it, such as '.' or 'notes/today.txt'",
                 tool_id=self._tool,
             )
@@ -64,8 +66,10 @@ class ConfinedFiles:
     def open(self, path: str) -> BinaryIO:
         """A regular file, for reading. Raises ToolAuthError outside the root, PermanentToolError if that fails."""
         real = self.resolve(path)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with self.parent_of(real) as parent:
+                descriptor = os.open(real.name or ".", flags, dir_fd=parent)
         except OSError as error:
             raise self._failure(path, error) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -74,6 +78,26 @@ class ConfinedFiles:
                 f"{path!r} is not a regular file", hint="use list_files to see the files", tool_id=self._tool
             )
         return os.fdopen(descriptor, "rb")
+
+    @contextlib.contextmanager
+    def parent_of(self, real: Path, *, create: bool = False) -> Generator[int]:
+        """A descriptor of the directory that holds ``real``, a path of ``resolve``; ``create`` makes what is missing.
+
+        Raises OSError.
+        """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.root, flags)
+        try:
+            for name in real.parent.relative_to(self.root).parts if real != self.root else ():
+                if create:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=descriptor)
+                below = os.open(name, flags, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def directory(self, path: str) -> Path:
         """The real path of a directory."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field
 
-from runtime_core.errors import ToolValidationError
 from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
-from runtime_core.suggestions import did_you_mean
+from runtime_core.plugins.builtin.tool.zones import zone
 
 
 class CurrentTimeParameters(Parameters):
@@ -26,24 +24,10 @@ class CurrentTimeTool(BuiltinTool[CurrentTimeParameters]):
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         name = self.check(params).timezone
-        now = datetime.now(_zone(name))
+        now = datetime.now(zone(name, tool=self.name))
         return {
             "iso": now.isoformat(),
             "timestamp": now.timestamp(),
             "formatted": now.strftime("%Y-%m-%d %H:%M:%S"),
             "timezone": name,
         }
-
-
-def _zone(name: str) -> tzinfo:
-    if name.upper() == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError) as error:  # not found; a path that leaves the database; a directory
-        raise ToolValidationError(
-            f"unknown time zone {name!r}",
-            hint=f"{did_you_mean(name, available_timezones())}Use an IANA name such as Europe/Rome, or UTC; "
-            "zones other than UTC need the system's tzdata",
-            tool_id="current_time",
-        ) from error
