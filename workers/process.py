@@ -20,6 +20,7 @@ from runtime_core.kernel.runtime import Runtime
 from runtime_core.partitioning import partition_of
 from runtime_core.plugins.builtin.session.redis import RedisSession
 from runtime_core.redaction import redacted_url
+from runtime_core.store.approvals import ApprovalStore
 from runtime_core.store.attempts import AttemptStore
 from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import RETRYABLE, connect, connect_sync
@@ -32,6 +33,7 @@ from workers.control.channel import listen
 from workers.control.drain import Drain
 from workers.control.fleet_events import FleetEvents
 from workers.execution.attempts import AttemptTable, StopCause
+from workers.execution.host import Services
 from workers.execution.runner import Runner
 from workers.intake import DoorbellQueues, Intake
 from workers.liveness import Liveness, exit_hung
@@ -112,7 +114,14 @@ class WorkerProcess:
         self.sessions = SessionStore(self._redis, partitions)
         self._fleet_events = FleetEvents(self._redis, self.worker, lambda: self.config_version)
         self.runtime.event_bus.subscribe("*", self._fleet_events.mirror)
-        self.runner = Runner(store=self.attempts, runtime=self.runtime, table=self.table, worker=self.worker)
+        services = Services(
+            attempts=self.attempts,
+            runs=self.runs,
+            approvals=ApprovalStore(self._redis),
+            sessions=self._sessions,
+            without_slot=self.pool.without_slot,
+        )
+        self.runner = Runner(services=services, runtime=self.runtime, table=self.table, worker=self.worker)
         self._partitions = partitions
         self._liveness = liveness = Liveness(self.queues, self.pool.call_on_hub, self._exit_hung)
         self.keeper = PartitionKeeper(
@@ -139,9 +148,12 @@ class WorkerProcess:
             on_tick=liveness.watch_loop,
             on_lost=lambda ownership: loop.call_soon_threadsafe(self.keeper.lose, ownership),
             on_cancel=lambda run: loop.call_soon_threadsafe(self.cancel_here, run),
+            on_woken=lambda run: loop.call_soon_threadsafe(self.wake_here, run),
         )
         self._renewal.start()
-        listening = listen(self._redis, on_cancel=self.cancel_here, on_released=self.keeper.look_now)
+        listening = listen(
+            self._redis, on_cancel=self.cancel_here, on_woken=self.wake_here, on_released=self.keeper.look_now
+        )
 
         def look(fleet: FleetView) -> None:
             rebalancer.consider(fleet)
@@ -216,6 +228,12 @@ class WorkerProcess:
         attempt = self.table.get(run)
         if attempt is not None:
             attempt.stop(StopCause.CANCEL)
+
+    def wake_here(self, run: ScopedRunId) -> None:
+        """What a run waits for may have come; if it waits here, it looks again. Loop thread."""
+        attempt = self.table.get(run)
+        if attempt is not None:
+            attempt.woken.set()
 
     def describe(self) -> dict[str, Any]:
         """What the worker says of itself, with each heartbeat and to whoever asks. Times are milliseconds since the

@@ -212,6 +212,8 @@ class RunRecord(BaseModel):
     #: When it must have started.
     deadline_ms: int | None = None
     cancel_requested: bool = False
+    #: ``approval:<call id>`` or ``run:<run id>``, while its attempt waits for that.
+    waiting_for: str | None = None
     submitted_ms: int
     started_ms: int | None = None
     finished_ms: int | None = None

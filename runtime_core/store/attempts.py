@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
-from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
-from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.contracts.frame import RunIds
+from runtime_core.contracts.host import Approval, Decision
+from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
+from runtime_core.errors import RunConflict
+from runtime_core.ids import ScopedRunId, SessionKey, scoped_run_id, session_key
 from runtime_core.session_cache import DEFAULT_IDLE_SECONDS
+from runtime_core.store import keys
+from runtime_core.store.digests import request_digest
 from runtime_core.store.leases import Lease
 from runtime_core.store.scripts import Argument, fenced, run_script
 
@@ -133,10 +140,63 @@ class AttemptStore:
         """Keep session writes (JSON text each, see sessions.py) with the run; ``first_index`` counts those before."""
         await self._write("stage", admission, first_index, *entries)
 
+    async def staged(self, admission: Admission) -> list[list[str]]:
+        """The session writes that earlier attempts staged and this one keeps."""
+        key = keys.staged(admission.lease.partition, admission.run)
+        call: Any = self._redis.lrange(key, 0, admission.staged - 1)
+        return [json.loads(text) for text in await call]
+
     async def step(self, admission: Admission, step: str, delta: str) -> bool:
         """Write a durable step once; a step already written keeps its delta. True if the run is to be cancelled."""
         reply = await self._write("step", admission, step, delta)
         return reply[1] == "1"
+
+    async def wait(
+        self, admission: Admission, waiting_for: str, *, asked: Approval | None = None
+    ) -> tuple[bool, Approval | None]:
+        """The attempt waits for something, or for nothing any more (``""``): (is it to be cancelled, ``asked``).
+
+        What is asked is kept with the run. It comes back as it was first asked, with its decision if there is one.
+        """
+        asking = (asked.call_id, asked.model_dump_json(exclude={"decision"})) if asked else ("", "")
+        _, cancel, decision, first = await self._write("wait", admission, waiting_for, *asking)
+        if not first:
+            return cancel == "1", None
+        decided = {"decision": Decision.model_validate_json(decision)} if decision else {}
+        return cancel == "1", Approval.model_validate_json(first).model_copy(update=decided)
+
+    async def add_child(self, parent: Admission, request: RunRequest, *, tenant: str) -> Admission | None:
+        """Begin, or begin again, a child run in its parent's session, within its attempt; None if it has finished.
+
+        Raises RunConflict if the id is another run's.
+        """
+        body = request.model_dump_json()
+        run = scoped_run_id(tenant, request.run_id)
+        ids = to_json(RunIds.of(request).as_dict())
+        session = session_key(tenant, request.session_id)
+        reply = await run_script(
+            self._redis,
+            "add_child",
+            parent.lease.partition,
+            *(parent.lease.owner, parent.lease.fence, parent.run, parent.attempt),
+            *(run, session, request_digest(body), body, ids, request.agent_id),
+        )
+        match reply[0]:
+            case "FINISHED":
+                return None
+            case "CONFLICT":
+                raise RunConflict(f"run id {run!r} is taken by another run", run_id=request.run_id)
+            case _:
+                _, attempt, sequence = fenced(reply, f"a child of run {parent.run}")
+        return Admission(
+            run=run,
+            session=session,
+            lease=parent.lease,
+            attempt=int(attempt),
+            sequence=int(sequence),
+            request=body,
+            config_version=parent.config_version,
+        )
 
     async def finish(
         self, admission: Admission, *, result: RunResult, terminal: tuple[int, bytes], hold_session: bool = False

@@ -12,12 +12,15 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | said:<id> | STRING | the text until then of that attempt, its last 1 MiB at the most | append finish | 24 h after |
 | staged:<id> | LIST | session writes of the attempt | stage, admit cuts | until finish |
 | steps:<id> | HASH | durable step → ``<session writes staged by then>:<delta>`` | step | 24 h after |
-| children:<id> | SET | child runs; takes none once the run is cancelled | submit | 24 h after |
+| approvals:<id> | HASH | call id → the tool call that waits, or waited, for a person | wait | 24 h after |
+| decisions:<id> | HASH | call id → what was decided | decide | 24 h after |
+| children:<id> | SET | child runs; takes none once the run is cancelled | submit add_child | 24 h after |
 | crashes:<id> | LIST | why attempts ended early, newest 20 | acquire repair release | 24 h after |
 | mailbox:<sid> | LIST | unfinished run ids in submit order, head first | submit finish cancel | empty = gone |
 | ready | ZSET | session → ms when its head is rung again | submit finish sweep | bounded by sessions with runs |
 | live | HASH | session → run executing now, or whose code has not ended | admit finish | bounded by slots |
 | cancels | SET | running runs that are to be cancelled | cancel, cleared by finish | bounded by live |
+| woken | SET | waiting runs that are to look again | decide finish, cleared by wait | bounded by live |
 | cascades | SET | cancelled runs whose children are still to be cancelled | cancel, cleared by cascaded | bounded by cancels in flight |
 | deadlines | ZSET | queued run → ms by which it must start | submit, cleared by admit finish sweep | bounded by pending |
 | stats | HASH | counters: submitted, finished, pending, dead_letters; run_ms: average duration | submit finish | for ever, five fields |
@@ -27,8 +30,10 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
 | session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
 | session:<sid>:artifacts | LIST | artifacts, JSON each | finish | 30 days |
+| session:<sid>:checkpoints | HASH | name → checkpoint of the session, JSON | finish | 30 days |
+| session:<sid>:stepped | LIST | its newest 100 runs that have durable steps | step | 30 days |
 | events:<id> | pub/sub | frames of the run | submit append finish … | – |
-| control | pub/sub | ``cancel <id>``, ``released`` : hurries, never the truth | cancel release | – |
+| control | pub/sub | ``cancel <id>``, ``woken <id>``, ``released`` : hurries, never the truth | cancel decide finish release | – |
 
 For the whole store:
 
@@ -64,7 +69,7 @@ from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.partitioning import partition_name
 
 #: Version of this catalogue and of the scripts; a process refuses a store of another version.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 META = "rl:meta"
 WORKERS = "rl:workers"
@@ -109,6 +114,8 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:snapshot:*": Life.RUN,
     "rl:{p????}:said:*": Life.RUN,
     "rl:{p????}:steps:*": Life.RUN,
+    "rl:{p????}:approvals:*": Life.RUN,
+    "rl:{p????}:decisions:*": Life.RUN,
     "rl:{p????}:children:*": Life.RUN,
     "rl:{p????}:crashes:*": Life.RUN,
     "rl:{p????}:staged:*": Life.UNFINISHED,
@@ -116,6 +123,7 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:ready": Life.UNFINISHED,
     "rl:{p????}:live": Life.UNFINISHED,
     "rl:{p????}:cancels": Life.UNFINISHED,
+    "rl:{p????}:woken": Life.UNFINISHED,
     "rl:{p????}:cascades": Life.UNFINISHED,
     "rl:{p????}:deadlines": Life.UNFINISHED,
     "rl:{p????}:dead": Life.TRIMMED,
@@ -124,6 +132,8 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:session:*:state": Life.TTL,
     "rl:{p????}:session:*:transcript": Life.TTL,
     "rl:{p????}:session:*:artifacts": Life.TTL,
+    "rl:{p????}:session:*:checkpoints": Life.TTL,
+    "rl:{p????}:session:*:stepped": Life.TTL,
     "rl:meta": Life.STORE,
     "rl:pulse": Life.STORE,
     "rl:id:*": Life.RUN,
@@ -238,6 +248,18 @@ def children(partition: int, run_id: ScopedRunId) -> str:
     return f"{prefix(partition)}children:{run_id}"
 
 
+def steps(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}steps:{run_id}"
+
+
+def approvals(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}approvals:{run_id}"
+
+
+def decisions(partition: int, run_id: ScopedRunId) -> str:
+    return f"{prefix(partition)}decisions:{run_id}"
+
+
 def recent(partition: int) -> str:
     return f"{prefix(partition)}recent"
 
@@ -263,7 +285,7 @@ def staged(partition: int, run_id: ScopedRunId) -> str:
 
 
 def session_part(partition: int, session: SessionKey, part: str) -> str:
-    """``part`` is meta, state, transcript or artifacts."""
+    """``part`` is meta, state, transcript, artifacts, checkpoints or stepped."""
     return f"{prefix(partition)}session:{session}:{part}"
 
 

@@ -30,6 +30,16 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Renewed:
+    """What a renewal of one partition brought along."""
+
+    #: Running runs that are to be cancelled.
+    cancels: Sequence[ScopedRunId]
+    #: Waiting runs that are to look again.
+    woken: Sequence[ScopedRunId]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Swept:
     """What a sweep of one partition found."""
 
@@ -201,10 +211,10 @@ def _lease_view(partition: int, reply: list[str | None] | Exception) -> LeaseVie
         )
 
 
-def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[list[ScopedRunId] | RunlaneError]:
+def renew(client: redis.Redis, leases: Sequence[Lease]) -> list[Renewed | RunlaneError]:
     """Renew leases in one round trip, from the renewal thread's own connection.
 
-    Per lease: the running runs that are to be cancelled, or LeaseLost, or what is wrong with the
+    Per lease: what its runs are to hear, or LeaseLost, or what is wrong with the
     partition's keys. Raises redis errors when Redis does not answer.
     """
     replies = _send_renewals(client, leases)
@@ -222,8 +232,9 @@ def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
     return pipeline.execute(raise_on_error=False)
 
 
-def _renewed(cancels: list[Any]) -> list[ScopedRunId]:
-    return [ScopedRunId(run) for run in cancels]
+def _renewed(reply: list[Any]) -> Renewed:
+    cancels, woken = reply
+    return Renewed(cancels=[ScopedRunId(run) for run in cancels], woken=[ScopedRunId(run) for run in woken])
 
 
 def _checked(lease: Lease, what: str, reply: Any, parse: Callable[[list[Any]], Parsed]) -> Parsed | RunlaneError:

@@ -10,7 +10,7 @@ from runtime_core.ids import ScopedRunId, split_run_id, split_session_key
 #: The fields of the hash that a RunRecord shows, in the order that ``parse_record`` wants.
 RECORD_FIELDS = (
     *("session", "agent", "state", "status", "attempt", "sequence", "owner", "config_version"),
-    *("crashes", "interruptions", "handovers", "spared", "charges", "cancel"),
+    *("crashes", "interruptions", "handovers", "spared", "charges", "cancel", "waiting_for"),
     *("deadline", "submitted_ms", "started_ms", "finished_ms", "result"),
 )
 
@@ -41,6 +41,7 @@ def parse_record(run: ScopedRunId, partition: int, values: Sequence[str | None])
         charges=_number(fields, "charges"),
         deadline_ms=_optional(fields, "deadline"),
         cancel_requested=fields["cancel"] == "1",
+        waiting_for=fields["waiting_for"] or None,
         submitted_ms=_number(fields, "submitted_ms"),
         started_ms=_optional(fields, "started_ms"),
         finished_ms=_optional(fields, "finished_ms"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +19,6 @@ from runtime_core.ids import (
     DEFAULT_TENANT,
     ScopedRunId,
     check_name,
-    digest,
     scoped_run_id,
     session_key,
     split_run_id,
@@ -28,6 +26,7 @@ from runtime_core.ids import (
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import RETRYABLE
+from runtime_core.store.digests import request_digest
 from runtime_core.store.meta import store_mismatch
 from runtime_core.store.reads import Read, partition_of_run, record_of_run, run_not_found
 from runtime_core.store.scripts import Argument, run_script, run_scripts
@@ -172,12 +171,7 @@ class RunStore:
         run = scoped_run_id(tenant, request.run_id)
         session = session_key(tenant, request.session_id)
         partition = partition_of(session, self.partitions)
-        ids = RunIds(
-            run_id=request.run_id,
-            session_id=request.session_id,
-            agent_id=request.agent_id,
-            parent_run_id=request.parent_run_id,
-        )
+        ids = RunIds.of(request)
         readable = argsrepr(request.agent_id, request.session_id, len(request.input_text), tenant)
         return (
             partition,
@@ -238,15 +232,3 @@ class RunStore:
     async def _get(self, read: Read[T]) -> T:
         call: Any = self._redis.execute_command(*read.command)
         return read.parse(await call)
-
-
-def request_digest(body: str) -> str:
-    """Digest of a request's meaning: sorted JSON without defaults, run id, and hints that begin with ``__``."""
-    fields: dict[str, Any] = json.loads(body)
-    hints = {name: value for name, value in fields.pop("context_hints").items() if not name.startswith("__")}
-    meaning = {
-        name: value
-        for name, value in fields.items()
-        if name != "run_id" and value != RunRequest.model_fields[name].get_default(call_default_factory=True)
-    }
-    return digest(json.dumps(meaning | {"context_hints": hints}, sort_keys=True).encode())

@@ -1,7 +1,8 @@
 """What sessions keep in Redis: state, transcript and artifacts, appended to and never rewritten whole.
 
 A write is an entry, the JSON text of [kind, key, value]: ``message`` and ``artifact`` append (key is empty), ``set``
-and ``unset`` change one top-level field of the state. ``value`` is JSON text itself, so that scripts pass it through.
+and ``unset`` change one top-level field of the state, ``checkpoint`` keeps one by its name.
+``value`` is JSON text itself, so that scripts pass it through.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pydantic_core import PydanticSerializationError, to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.context import current_scope
-from runtime_core.contracts.session import SessionArtifact
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
 from runtime_core.errors import SessionError
-from runtime_core.ids import SessionKey
+from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import RETRYABLE
@@ -43,6 +44,10 @@ def message_entry(message: Mapping[str, Any]) -> list[str]:
     return _entry("message", "", dict(message))
 
 
+def checkpoint_entry(checkpoint: SessionCheckpoint) -> list[str]:
+    return _entry("checkpoint", checkpoint.checkpoint_id, checkpoint)
+
+
 def artifact_entry(artifact: SessionArtifact) -> list[str]:
     return _entry("artifact", "", artifact)
 
@@ -59,6 +64,13 @@ def merge_messages(stored: list[dict[str, Any]], staged: Sequence[Sequence[str]]
 
 def merge_artifacts(stored: list[SessionArtifact], staged: Sequence[Sequence[str]]) -> list[SessionArtifact]:
     return stored + [SessionArtifact.model_validate_json(value) for kind, _, value in staged if kind == "artifact"]
+
+
+def merge_checkpoints(
+    stored: Mapping[str, SessionCheckpoint], staged: Sequence[Sequence[str]]
+) -> dict[str, SessionCheckpoint]:
+    written = [SessionCheckpoint.model_validate_json(value) for kind, _, value in staged if kind == "checkpoint"]
+    return {**stored, **{checkpoint.checkpoint_id: checkpoint for checkpoint in written}}
 
 
 def merge_state(stored: Mapping[str, Any], staged: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -108,11 +120,30 @@ class SessionStore:
         fields: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(self._key(session, "state")))
         return {name: json.loads(text) for name, text in fields.items()}
 
-    async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]]) -> None:
-        """Write from outside a run. Raises SessionError while the session has an unfinished run."""
+    async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]], *, new: bool = False) -> None:
+        """Write from outside a run. Raises SessionError while the session has an unfinished run, and if it is to be
+        ``new`` and keeps something.
+        """
         values = [json.dumps(list(entry)) for entry in entries]
-        reply = await run_script(self._redis, "edit", partition_of(session, self._partitions), session, *values)
-        self._check(reply)
+        partition = partition_of(session, self._partitions)
+        self._check(await run_script(self._redis, "edit", partition, session, int(new), *values))
+
+    async def checkpoints(self, session: SessionKey) -> dict[str, SessionCheckpoint]:
+        """Those that were created by name, oldest first."""
+        texts: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(self._key(session, "checkpoints")))
+        found = {name: SessionCheckpoint.model_validate_json(text) for name, text in texts.items()}
+        return dict(sorted(found.items(), key=lambda item: item[1].created_at))
+
+    async def steps(self, session: SessionKey, run: ScopedRunId) -> dict[int, str]:
+        """The durable steps of a run of the session: number → delta."""
+        key = keys.steps(partition_of(session, self._partitions), run)
+        stored: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(key))
+        return {int(number): text.partition(":")[2] for number, text in stored.items()}
+
+    async def stepped_runs(self, session: SessionKey) -> list[ScopedRunId]:
+        """The session's newest runs with durable steps, oldest first."""
+        runs: list[str] = await read_patiently(lambda: self._redis.lrange(self._key(session, "stepped"), 0, -1))
+        return [ScopedRunId(run) for run in runs]
 
     async def delete(self, session: SessionKey) -> None:
         """Forget state, transcript and artifacts. Raises SessionError while the session has an unfinished run."""
@@ -136,6 +167,8 @@ class SessionStore:
 
     @staticmethod
     def _check(reply: list[Any]) -> None:
+        if reply[0] == "EXISTS":
+            raise SessionError("the session exists", hint="choose an id that is not in use, or delete that session")
         if reply[0] == "BUSY":
             raise SessionError(
                 "the session has an unfinished run", hint="wait for its result, or cancel it, then try again"

@@ -21,12 +21,15 @@ class ListWriter:
     """A SessionWriter that keeps what is staged in a list."""
 
     def __init__(self) -> None:
-        self.staged: list[list[str]] = []
+        self.written: list[list[str]] = []
         self.calls = 0
 
     async def stage(self, entries: list[list[str]]) -> None:
         self.calls += 1
-        self.staged.extend(entries)
+        self.written.extend(entries)
+
+    async def staged(self) -> list[list[str]]:
+        return []
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ async def test_an_attempt_stages_and_sees_its_own_writes_and_nobody_else_does(se
         assert await sessions.get_state("s") == {"turns": 1}
         assert [message["content"] for message in await sessions.load_messages("s")] == ["before", "during"]
 
-    assert [kind for kind, _, _ in writer.staged] == ["set", "message"]
+    assert [kind for kind, _, _ in writer.written] == ["set", "message"]
     assert writer.calls == 1, "each stage is a round trip"
     enter(RunScope())
     assert await sessions.get_state("s") == {}
@@ -108,7 +111,7 @@ async def test_a_cancelled_attempt_leaves_its_session_as_it_was(sessions: RedisS
     with pytest.raises(asyncio.CancelledError):
         await think()
 
-    assert writer.staged == []
+    assert writer.written == []
 
 
 async def test_what_a_run_leaves_behind_writes_no_more(sessions: RedisSession) -> None:
@@ -135,7 +138,7 @@ async def test_what_an_attempt_writes_to_another_session_is_not_staged_with_its_
         await sessions.append_message("elsewhere", {"content": "note"})
         assert await sessions.load_messages("s") == []
 
-    assert writer.staged == []
+    assert writer.written == []
     assert await sessions.load_messages("elsewhere") == [{"content": "note"}]
 
 

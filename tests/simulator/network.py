@@ -11,7 +11,7 @@ import hashlib
 import math
 import random
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -26,8 +26,11 @@ Command = tuple[Any, ...]
 
 #: The clock of Redis, ms since the epoch, when the machine has run for BOOT seconds.
 EPOCH_MS = 1_800_000_000_000
-#: Scripts whose reply ends in members of a set: those have no order, and are sorted so that a seed reproduces.
-_UNORDERED_FROM = {"renew": 1, "cancel": 1}
+#: Parts of a reply that are members of a set: those have no order, and are sorted so that a seed reproduces.
+_SORTED: Mapping[str, Callable[[list[Any]], list[Any]]] = {
+    "renew": lambda reply: [reply[0], *map(sorted, reply[1:])],
+    "cancel": lambda reply: [reply[0], *sorted(reply[1:])],
+}
 #: Scripts that may send on the control channel.
 _SPEAKS_ON_CONTROL = frozenset({"cancel", "release"})
 #: Scripts that give a repeat the same answer, so that a lost reply costs nothing.
@@ -263,9 +266,8 @@ class Network:
         if self.observer is not None:
             self.observer.before(script)
         reply = self._server_reply(command)
-        if isinstance(reply, list) and script.name in _UNORDERED_FROM:
-            start = _UNORDERED_FROM[script.name]
-            reply = reply[:start] + sorted(reply[start:])
+        if isinstance(reply, list) and script.name in _SORTED:
+            reply = _SORTED[script.name](reply)
         if self.trace is not None:
             self.trace(
                 f"{process.name if process else '-'} {script.name} {_short(script.arguments[2:])} → {_short(reply)}"

@@ -7,6 +7,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,9 @@ class Hub:
     @property
     def num_processes(self) -> int:
         return self.limit - self.reserved - self.executing
+
+    def without_slot(self) -> AbstractContextManager[None]:
+        return nullcontext()  # no run of a simulated worker waits
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self._process.start(work)

@@ -1,4 +1,6 @@
-"""The store's control channel: hurries cancels and released partitions along. Both are noticed without it, later."""
+"""The store's control channel: hurries cancels, waiting runs and released partitions along. Each is noticed without it,
+later.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ _RETRY_DELAY = 0.5
 
 
 async def listen(
-    redis: Redis, *, on_cancel: Callable[[ScopedRunId], object], on_released: Callable[[], object]
+    redis: Redis,
+    *,
+    on_cancel: Callable[[ScopedRunId], object],
+    on_woken: Callable[[ScopedRunId], object],
+    on_released: Callable[[], object],
 ) -> None:
     """Listen to all partitions until cancelled; reconnects by itself."""
     while True:
         try:
-            await _listen_once(redis, on_cancel, on_released)
+            await _listen_once(redis, on_cancel, on_woken, on_released)
         except RETRYABLE as error:
             logger.info("the control channel is lost, subscribing again: %s", error)
         except Exception:
@@ -34,7 +40,10 @@ async def listen(
 
 
 async def _listen_once(
-    redis: Redis, on_cancel: Callable[[ScopedRunId], object], on_released: Callable[[], object]
+    redis: Redis,
+    on_cancel: Callable[[ScopedRunId], object],
+    on_woken: Callable[[ScopedRunId], object],
+    on_released: Callable[[], object],
 ) -> None:
     pubsub: Any = redis.pubsub(ignore_subscribe_messages=True)
     try:
@@ -43,6 +52,8 @@ async def _listen_once(
             word, _, argument = str(message["data"]).partition(" ")
             if word == "cancel":
                 on_cancel(ScopedRunId(argument))
+            elif word == "woken":
+                on_woken(ScopedRunId(argument))
             elif word == "released":
                 on_released()
     finally:

@@ -27,6 +27,7 @@ class Drain:
     """1. From the first ``run`` on nothing is admitted and nothing is acquired.
 
     2. A partition is released as soon as none of its attempts is left, for a member that lacks one; others go on.
+       An attempt that waits is handed over at once: it waits elsewhere.
     3. After ``grace`` seconds what still runs is handed over: it starts again elsewhere, and nothing counts against it.
     """
 
@@ -58,9 +59,11 @@ class Drain:
             quiet = [ownership for ownership in held if not self._table.of(ownership)]
             held = [ownership for ownership in held if ownership not in quiet]
             await asyncio.gather(*(self._release(ownership) for ownership in quiet))
-            if boot_seconds() >= self._deadline:
-                for ownership in held:
-                    self._hand_over(ownership)
+            over = boot_seconds() >= self._deadline
+            for ownership in held:
+                for attempt in self._table.of(ownership):
+                    if over or attempt.waits:
+                        attempt.stop(StopCause.HANDOVER)
             if held:
                 await asyncio.sleep(_POLL)
         if held:
@@ -79,8 +82,3 @@ class Drain:
         if fleet is not None and fleet is not self._fleet:
             self._fleet, self._heirs = fleet, heirs(replace(fleet, members=fleet.members - {self._worker}))
         return self._heirs.pop() if self._heirs else ""
-
-    def _hand_over(self, ownership: Ownership) -> None:
-        for attempt in self._table.of(ownership):
-            if attempt.cause is None:
-                attempt.stop(StopCause.HANDOVER)

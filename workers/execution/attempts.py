@@ -7,6 +7,8 @@ store believes to be running here and is not in this table is repaired.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -36,20 +38,48 @@ class StopCause(StrEnum):
 class Attempt:
     """One entry of the table. ``answer`` is None while its admit is under way: its doorbell is in our hands."""
 
-    def __init__(self, run: ScopedRunId, ownership: Ownership) -> None:
+    def __init__(self, run: ScopedRunId, ownership: Ownership, *, within: Attempt | None = None) -> None:
         self.run = run
+        #: The attempt of its parent, if it executes within that, in the same slot.
+        self.within = within
         self.ownership = ownership
         self.answer: Admission | Refusal | None = None
         self.cause: StopCause | None = None
         #: The agent's own code, once it executes.
         self.work: asyncio.Task[RunResult] | None = None
         self.stopping = asyncio.Event()
+        #: What its run waits for may have come.
+        self.woken = asyncio.Event()
+        #: Waits of its run that are under way: it holds no slot then, and its partition counts as quiet.
+        self.waits = 0
+        #: Whether a later attempt would go on where this one is cut.
+        self.durable = False
         #: Boot seconds of the answer of its admit; until then, of its doorbell.
         self.admitted = boot_seconds()
 
     def __repr__(self) -> str:
-        state = "admitting" if self.answer is None else self.cause or ("executing" if self.work else "admitted")
+        at_work = "waiting" if self.waits else "executing"
+        state = "admitting" if self.answer is None else self.cause or (at_work if self.work else "admitted")
         return f"<Attempt {self.run} {state}>"
+
+    @contextmanager
+    def waiting(self) -> Generator[bool]:
+        """The run waits for something outside. True for the first wait of those that share the attempt's slot."""
+        sharing = list(self._sharing())
+        for attempt in sharing:
+            attempt.waits += 1
+        try:
+            yield sharing[-1].waits == 1
+        finally:
+            for attempt in sharing:
+                attempt.waits -= 1
+
+    def _sharing(self) -> Iterator[Attempt]:
+        """Itself, and those that it executes within."""
+        attempt: Attempt | None = self
+        while attempt is not None:
+            yield attempt
+            attempt = attempt.within
 
     def stop(self, cause: StopCause) -> None:
         """Make the attempt end. The first cause stands, and the code is cancelled once, so that it may clean up; only a

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime_core.clock import now_ms
 from runtime_core.contracts.frame import (
@@ -33,6 +33,8 @@ from workers.monitoring.metrics import EVENTS, PUBLISH_BATCH, PUBLISH_FAILURES, 
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Bytes of a logged payload beyond which it is dropped: half of what a run's log may hold, see lua/_prelude.lua.
 _LARGEST_PAYLOAD = 4 * 1024 * 1024
 #: Every attempt's first: it says nothing of the agent's speed.
@@ -41,8 +43,10 @@ _BEGIN_EVENT = "run.started"
 _RETRY_DELAY = 0.2
 
 
-async def until_answered(write: Callable[[], Awaitable[None]], guard: Callable[[], Awaitable[None]], what: str) -> None:
-    """Repeat ``write`` until Redis answers it, while the lease is valid. Raises LeaseLost, and what is no outage.
+async def until_answered(write: Callable[[], Awaitable[T]], guard: Callable[[], Awaitable[None]], what: str) -> T:
+    """Repeat ``write``, or a read, until Redis answers it, while the lease is valid.
+
+    Raises LeaseLost, and what is no outage.
 
     If the lease is lost after a try whose reply was, the next try tells: the store changes nothing then, and knows
     whether it had.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -17,8 +17,9 @@ from runtime_core.events.bus import RuntimeEvent
 from runtime_core.ids import split_run_id, split_session_key
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.kernel.validation import json_output
-from runtime_core.store.attempts import Admission, AttemptStore
+from runtime_core.store.attempts import Admission
 from workers.execution.attempts import Attempt, AttemptTable, StopCause
+from workers.execution.host import FleetHost, Services
 from workers.execution.measures import AttemptMeasures
 from workers.execution.publisher import Publisher, until_answered
 from workers.execution.staging import StagedWrites
@@ -36,8 +37,8 @@ class Runner:
     2. The attempt is in the table until its finish is answered and its code has ended.
     """
 
-    def __init__(self, *, store: AttemptStore, runtime: Runtime, table: AttemptTable, worker: str) -> None:
-        self._store = store
+    def __init__(self, *, services: Services, runtime: Runtime, table: AttemptTable, worker: str) -> None:
+        self._services = services
         self._runtime = runtime
         self._table = table
         self._worker = worker
@@ -50,7 +51,7 @@ class Runner:
         """
         admission = attempt.answer
         assert isinstance(admission, Admission)
-        execution = _Execution(self._store, self._runtime, attempt, admission, self._worker)
+        execution = _Execution(self._services, self._runtime, attempt, admission, self._worker, self._execute_within)
         task = asyncio.create_task(execution.run())
         try:
             while not task.done():
@@ -67,6 +68,18 @@ class Runner:
                 self._lingering.add(lingering)
                 lingering.add_done_callback(self._lingering.discard)
 
+    async def _execute_within(self, attempt: Attempt) -> None:
+        """Execute an attempt that was begun within another one; it ends no later than that, for the same cause."""
+        self._table.enter(attempt)
+        execution = asyncio.create_task(self.execute(attempt, lambda: None))
+        try:
+            await asyncio.shield(execution)
+        except asyncio.CancelledError:
+            outer = attempt.within
+            attempt.stop((outer and outer.cause) or StopCause.CANCEL)
+            await asyncio.wait({execution})
+            raise
+
     async def _outlive(self, attempt: Attempt, execution: _Execution) -> None:
         """The run is over for its client, its code is not: the session waits for that."""
         try:
@@ -81,9 +94,15 @@ class _Execution:
     """One attempt while it executes."""
 
     def __init__(
-        self, store: AttemptStore, runtime: Runtime, attempt: Attempt, admission: Admission, worker: str
+        self,
+        services: Services,
+        runtime: Runtime,
+        attempt: Attempt,
+        admission: Admission,
+        worker: str,
+        execute_within: Callable[[Attempt], Awaitable[None]],
     ) -> None:
-        self._store = store
+        self._store = store = services.attempts
         self._runtime = runtime
         self._attempt = attempt
         self._admission = admission
@@ -96,12 +115,7 @@ class _Execution:
         self._publisher = Publisher(
             store,
             admission,
-            RunIds(
-                run_id=self._request.run_id,
-                session_id=self._request.session_id,
-                agent_id=self._request.agent_id,
-                parent_run_id=self._request.parent_run_id,
-            ),
+            RunIds.of(self._request),
             self._guard,
             on_cancel=lambda: attempt.stop(StopCause.CANCEL),
             on_lost=lambda: attempt.stop(StopCause.LEASE_LOST),
@@ -115,7 +129,9 @@ class _Execution:
             guard=self._before_call,
             sink=self._publish,
             writer=StagedWrites(store, admission, self._guard),
+            host=FleetHost(services, attempt, admission, self._publisher, execute_within),
         )
+        attempt.durable = self._request.durable
 
     @property
     def code_has_ended(self) -> bool:

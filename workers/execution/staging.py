@@ -18,6 +18,12 @@ class StagedWrites:
         self._guard = guard
         self._count = admission.staged
 
+    async def staged(self) -> list[list[str]]:
+        if not self._admission.staged:
+            return []
+        what = f"session writes of run {self._admission.run}"
+        return await until_answered(lambda: self._store.staged(self._admission), self._guard, what)
+
     async def stage(self, entries: list[list[str]]) -> None:
         first, texts = self._count, [json.dumps(entry) for entry in entries]
         await until_answered(

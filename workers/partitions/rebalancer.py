@@ -7,7 +7,7 @@ import logging
 
 from runtime_core.clock import boot_seconds
 from runtime_core.store.leases import FleetView
-from workers.execution.attempts import AttemptTable
+from workers.execution.attempts import AttemptTable, StopCause
 from workers.partitions.assignor import to_give
 from workers.partitions.keeper import PartitionKeeper
 from workers.partitions.ownership import Ownership
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 STABLE_SECONDS = 1.0
 #: Seconds for which a partition that did not become quiet is left alone.
 _AVOID_SECONDS = 30.0
+#: Seconds after the grace that attempts which were cut get to end.
+_ENDING_GRACE = 4.0
 #: Seconds between two looks at what still runs.
 _POLL = 0.05
 
@@ -25,7 +27,8 @@ _POLL = 0.05
 class Rebalancer:
     """1. As many partitions move at a time as this worker has too many of, the least busy first, each by itself.
 
-    2. No run is cut: a partition that is not quiet within ``grace`` seconds is thawed, and another one moves.
+    2. A partition that is not quiet within ``grace`` seconds is thawed, and another one moves. No run is cut but those
+       that go on elsewhere where they are cut: those that wait, and after ``grace`` durable ones.
     3. When the fleet changes its mind (the member that joined died), what has not been released yet is thawed.
     """
 
@@ -90,9 +93,14 @@ class Rebalancer:
         """Wait until nothing of the partition executes; False if it is not to move after all."""
         deadline = boot_seconds() + self._grace
         while not ownership.lost and len(self._moving) <= len(self._heirs):
-            if not self._table.of(ownership):
+            left = self._table.of(ownership)
+            if not left:
                 return True
-            if boot_seconds() >= deadline:
+            over = boot_seconds() >= deadline
+            if all(attempt.waits or (over and attempt.durable) for attempt in left):
+                for attempt in left:
+                    attempt.stop(StopCause.HANDOVER)
+            if boot_seconds() >= deadline + (_ENDING_GRACE if any(attempt.cause for attempt in left) else 0):
                 self._avoided[ownership.lease.partition] = boot_seconds() + _AVOID_SECONDS
                 return False
             await asyncio.sleep(_POLL)

@@ -26,7 +26,8 @@ RENEWAL_TIMEOUT = 2.0
 class Renewal:
     """1. Every RENEW_INTERVAL each held lease is renewed, unless this process has a ``problem``.
 
-    2. ``on_lost`` and ``on_cancel`` are called in this thread; they hand over to the loop and return at once.
+    2. ``on_lost``, ``on_cancel`` and ``on_woken`` are called in this thread; they hand over to the loop and return
+       at once.
     3. Redis errors are logged and tried again; validity lapses meanwhile, nothing is given up.
     """
 
@@ -39,6 +40,7 @@ class Renewal:
         on_tick: Callable[[], object],
         on_lost: Callable[[Ownership], object],
         on_cancel: Callable[[ScopedRunId], object],
+        on_woken: Callable[[ScopedRunId], object],
     ) -> None:
         self._client = client
         self._held = held
@@ -46,6 +48,7 @@ class Renewal:
         self._on_tick = on_tick
         self._on_lost = on_lost
         self._on_cancel = on_cancel
+        self._on_woken = on_woken
         self._reported: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
@@ -95,5 +98,7 @@ class Renewal:
                 logger.error("%s", reply)
                 continue
             ownership.until = valid_until(sent)
-            for run in reply:
+            for run in reply.cancels:
                 self._on_cancel(run)
+            for run in reply.woken:
+                self._on_woken(run)

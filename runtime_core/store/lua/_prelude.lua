@@ -26,12 +26,14 @@ local function mailbox_key(session) return prefix .. 'mailbox:' .. session end
 local function session_key(session, part) return prefix .. 'session:' .. session .. ':' .. part end
 local LEASE, READY, LIVE = KEYS[1], prefix .. 'ready', prefix .. 'live'
 local CANCELS, CASCADES, DEADLINES = prefix .. 'cancels', prefix .. 'cascades', prefix .. 'deadlines'
-local STATS, CONTROL = prefix .. 'stats', prefix .. 'control'
+local STATS, CONTROL, WOKEN = prefix .. 'stats', prefix .. 'control', prefix .. 'woken'
 local function payloads_key(id) return prefix .. 'payloads:' .. id end
 local function snapshot_key(id) return prefix .. 'snapshot:' .. id end
 local function said_key(id) return prefix .. 'said:' .. id end
 local function children_key(id) return prefix .. 'children:' .. id end
 local function steps_key(id) return prefix .. 'steps:' .. id end
+local function approvals_key(id) return prefix .. 'approvals:' .. id end
+local function decisions_key(id) return prefix .. 'decisions:' .. id end
 
 -- Fields of a run record, by name; an absent field is false.
 local function record(id, ...)
@@ -143,11 +145,14 @@ local function apply_entry(session, text)
   if kind == 'message' then call('RPUSH', session_key(session, 'transcript'), value)
   elseif kind == 'artifact' then call('RPUSH', session_key(session, 'artifacts'), value)
   elseif kind == 'set' then call('HSET', session_key(session, 'state'), key, value)
-  elseif kind == 'unset' then call('HDEL', session_key(session, 'state'), key) end
+  elseif kind == 'unset' then call('HDEL', session_key(session, 'state'), key)
+  elseif kind == 'checkpoint' then call('HSET', session_key(session, 'checkpoints'), key, value) end
 end
 
+local SESSION_PARTS = {'meta', 'state', 'transcript', 'artifacts', 'checkpoints', 'stepped'}
+
 local function keep_session(session)
-  for _, part in ipairs({'meta', 'state', 'transcript', 'artifacts'}) do
+  for _, part in ipairs(SESSION_PARTS) do
     call('EXPIRE', session_key(session, part), SESSION_SECONDS)
   end
 end
@@ -165,10 +170,20 @@ local function note_duration(started_ms)
   call('HSET', STATS, 'run_ms', integer(average and average * 0.9 + took * 0.1 or took))
 end
 
+-- What a waiting run waits for may have come, in whatever partition it is. The message hurries; renewals carry the set.
+local function wake(id)
+  local of = string.match(call('GET', 'rl:id:' .. id) or '', '^(%d+):')
+  if not of then return end
+  local family = 'rl:{p' .. of .. '}:'
+  if (call('HGET', family .. 'run:' .. id, 'waiting_for') or '') == '' then return end
+  call('SADD', family .. 'woken', id)
+  call('PUBLISH', family .. 'control', 'woken ' .. id)
+end
+
 -- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
 -- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
 local function finish_run(id, status, result, terminal, hold)
-  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms')
+  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms', 'parent')
   local session, sequence = run.session, tonumber(run.sequence) + 1
   if not terminal then
     result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
@@ -180,10 +195,12 @@ local function finish_run(id, status, result, terminal, hold)
     for _, entry in ipairs(call('LRANGE', prefix .. 'staged:' .. id, 0, -1)) do apply_entry(session, entry) end
   end
   append_log(id, {{sequence, terminal}})
-  call('HSET', run_key(id), 'state', 'finished', 'status', status, 'result', result, 'finished_ms', integer(now))
+  call('HSET', run_key(id), 'state', 'finished', 'status', status, 'result', result, 'finished_ms', integer(now),
+    'waiting_for', '')
   local was_head = call('LINDEX', mailbox_key(session), 0) == id
   call('LREM', mailbox_key(session), 1, id)
   call('SREM', CANCELS, id)
+  call('SREM', WOKEN, id)
   call('ZREM', DEADLINES, id)
   call('DEL', prefix .. 'staged:' .. id)
   call('HINCRBY', STATS, 'pending', -1)
@@ -198,14 +215,20 @@ local function finish_run(id, status, result, terminal, hold)
     call('XTRIM', prefix .. 'dead', 'MINID', '~', integer(math.max(0, now - seconds * 1000)))
   end
   for _, key in ipairs({run_key(id), log_key(id), payloads_key(id), snapshot_key(id), said_key(id), steps_key(id),
-      children_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
+      children_key(id), approvals_key(id), decisions_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
     call('EXPIRE', key, seconds)
   end
+  if run.parent then wake(run.parent) end
   call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
   -- A config that is no longer among the newest goes when no session is pinned to it.
   local config = 'rl:config:' .. (run.config_version or '')
   if call('TTL', config) >= 0 then call('EXPIRE', config, SESSION_SECONDS) end
   keep_session(session)
+  -- Its children in this same session executed within it; none outlives it.
+  for _, child in ipairs(call('SMEMBERS', children_key(id))) do
+    local within, state = unpack(call('HMGET', run_key(child), 'within', 'state'))
+    if within == id and state == 'running' then finish_run(child, 'cancelled', {}) end
+  end
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end
   if was_head then ring_head(session) end
@@ -246,7 +269,8 @@ local function requeue(id, session, count, reason)
       message = 'given up after ' .. times .. ' ' .. count .. ': ' .. reason,
       hint = 'see its history with `runlane dead show`; submit it again with `runlane dead redrive`'}})
   end
-  call('HSET', run_key(id), 'state', 'queued', 'nonce', '', 'overdue', '0')
+  call('HSET', run_key(id), 'state', 'queued', 'nonce', '', 'overdue', '0', 'waiting_for', '')
+  call('SREM', WOKEN, id)
   local sequence = tonumber(run.sequence) + 1
   append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
     cjson.encode({reason = reason}))}})

@@ -1,9 +1,15 @@
--- session entry…
+-- session new(1|0) entry…
 -- Session writes from outside a run; refused while the session has an unfinished run or code of one is alive.
--- → OK | BUSY
+-- With new it must keep nothing yet.
+-- → OK | BUSY | EXISTS
 local session = ARGV[4]
 if call('LLEN', mailbox_key(session)) > 0 or call('HEXISTS', LIVE, session) == 1 then return {'BUSY'} end
-for i = 5, #ARGV do apply_entry(session, ARGV[i]) end
+if ARGV[5] == '1' then
+  for _, part in ipairs(SESSION_PARTS) do
+    if call('EXISTS', session_key(session, part)) == 1 then return {'EXISTS'} end
+  end
+end
+for i = 6, #ARGV do apply_entry(session, ARGV[i]) end
 call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
 keep_session(session)
 return {'OK'}

@@ -30,6 +30,7 @@ if of then
   if cancel == '1' or status == 'cancelled' then return {'CANCELLED'} end
   if state == 'queued' or state == 'running' then
     call('SADD', family .. 'children:' .. parent, id)
+    call('HSET', run_key(id), 'parent', parent)
     call('PUBLISH', family .. 'events:' .. parent, script_frame(sequence, attempt, 'run.child_submitted', config_version,
       family_ids, '{"run_id":' .. cjson.encode(string.match(id, '([^/]*)$')) .. '}', true))
   end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from redis.asyncio import Redis
 
 from runtime_core.clock import boot_seconds
@@ -12,6 +14,18 @@ from runtime_core.store.timing import RENEW_INTERVAL
 from tests.integration.fleet.conftest import wait_until
 from workers.partitions.ownership import Ownership
 from workers.partitions.renewal import Renewal
+
+
+def _renewal(redis_url: str, ownership: Ownership, problem: Callable[[], str | None]) -> Renewal:
+    return Renewal(
+        connect_sync(redis_url),
+        lambda: [ownership],
+        problem=problem,
+        on_tick=int,
+        on_lost=print,
+        on_cancel=print,
+        on_woken=print,
+    )
 
 
 async def test_renewals_go_on_after_a_look_at_the_process_that_failed(redis: Redis, redis_url: str) -> None:
@@ -25,9 +39,7 @@ async def test_renewals_go_on_after_a_look_at_the_process_that_failed(redis: Red
         if len(looks) == 1:
             raise RuntimeError("the consumer is being replaced")
 
-    renewal = Renewal(
-        connect_sync(redis_url), lambda: [ownership], problem=problem, on_tick=int, on_lost=print, on_cancel=print
-    )
+    renewal = _renewal(redis_url, ownership, problem)
     renewal.start()
     try:
         await wait_until(lambda: ownership.until > until, "the lease is renewed")
@@ -49,9 +61,7 @@ async def test_a_process_that_does_not_work_renews_nothing(redis: Redis, redis_u
         return None if works else "the test says so"
 
     works, granted, until = False, await expires(), ownership.until
-    renewal = Renewal(
-        connect_sync(redis_url), lambda: [ownership], problem=problem, on_tick=int, on_lost=print, on_cancel=print
-    )
+    renewal = _renewal(redis_url, ownership, problem)
     renewal.start()
     try:
         await wait_until(lambda: len(looks) == 2, "it looked twice", seconds=3 * RENEW_INTERVAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,24 @@ from redis.asyncio import Redis
 
 from runtime_core.clock import boot_seconds
 from runtime_core.kernel.runtime import Runtime
+from runtime_core.plugins.builtin.session.redis import RedisSession
 from tests.integration.fleet.conftest import AGENTS
 from tests.integration.fleet.plugins import JOURNAL, read_journal
 from tests.integration.store.conftest import Store
 from workers.execution.attempts import Attempt, AttemptTable
+from workers.execution.host import Services
 from workers.execution.runner import Runner
 from workers.partitions.ownership import Ownership
+
+
+def _services(store: Store) -> Services:
+    return Services(
+        attempts=store.attempts,
+        runs=store.runs,
+        approvals=store.approvals,
+        sessions=RedisSession(),
+        without_slot=nullcontext,
+    )
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -32,7 +45,7 @@ async def test_no_code_of_an_agent_begins_after_its_lease_was_lost(
     table = AttemptTable()
     table.enter(attempt)
     runtime = Runtime.from_dict({"agents": AGENTS[:1]})
-    runner = Runner(store=store.attempts, runtime=runtime, table=table, worker="w1")
+    runner = Runner(services=_services(store), runtime=runtime, table=table, worker="w1")
     attempt.ownership.lost = lost
 
     result = await runner.execute(attempt, lambda: None)

@@ -14,6 +14,7 @@ from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
+from runtime_core.store.approvals import ApprovalStore
 from runtime_core.store.attempts import Admission, AttemptStore, Refusal
 from runtime_core.store.leases import Lease, LeaseStore, Swept
 from runtime_core.store.reads import log_of_run
@@ -32,6 +33,7 @@ class Store:
         self.attempts = AttemptStore(redis)
         self.leases = LeaseStore(redis)
         self.sessions = SessionStore(redis, 1)
+        self.approvals = ApprovalStore(redis)
         self._nonces = itertools.count()
 
     async def submit(self, run_id: str, session_id: str = "s", **fields: Any) -> ScopedRunId:

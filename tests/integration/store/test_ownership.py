@@ -14,7 +14,7 @@ from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.attempts import NumberedFrame, Refusal, RefusalReason
 from runtime_core.store.connection import connect_sync
-from runtime_core.store.leases import Lease, renew
+from runtime_core.store.leases import Lease, Renewed, renew
 from runtime_core.store.sessions import message_entry
 from runtime_core.store.timing import LEASE_TTL_MS
 from tests.integration.store.conftest import PARTITION, Store, frame
@@ -81,7 +81,7 @@ async def test_a_renewal_carries_more_cancels_than_lua_can_unpack(store: Store, 
     (renewed,) = await asyncio.to_thread(renew, client, [lease])
     client.close()
     assert not isinstance(renewed, RunlaneError), renewed
-    assert set(renewed) == cancels
+    assert set(renewed.cancels) == cancels
 
 
 async def test_fences_grow_with_each_acquisition(store: Store) -> None:
@@ -203,13 +203,13 @@ async def test_renewal_extends_revives_and_carries_cancels(store: Store, redis_u
     client = connect_sync(redis_url)
     client.script_flush()
 
-    assert await asyncio.to_thread(renew, client, [lease]) == [["r1"]]
+    assert await asyncio.to_thread(renew, client, [lease]) == [Renewed(cancels=[R1], woken=[])]
     view = (await store.leases.observe(1)).leases[PARTITION]
     assert view.expires_ms > 1
     taken = await store.take_over(lease, "w2")
     lost, kept = await asyncio.to_thread(renew, client, [lease, taken])
     assert isinstance(lost, LeaseLost)
-    assert kept == []
+    assert kept == Renewed(cancels=[], woken=[])
     client.close()
 
 

@@ -11,7 +11,7 @@ from runtime_core.errors import RunlaneError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.connection import connect_sync
-from runtime_core.store.leases import LeaseStore, Swept, renew
+from runtime_core.store.leases import LeaseStore, Renewed, Swept, renew
 from tests.integration.store.conftest import PARTITION, Store
 
 R1 = ScopedRunId("r1")
@@ -74,7 +74,7 @@ async def test_a_partition_with_broken_keys_does_not_keep_the_others_from_their_
     renewed = await asyncio.to_thread(renew, client, [broken, sound])
     client.close()
 
-    assert (swept[1], renewed[1]) == (Swept(running=[], cascades=[]), [])
+    assert (swept[1], renewed[1]) == (Swept(running=[], cascades=[]), Renewed(cancels=[], woken=[]))
     for error in (swept[0], renewed[0]):
         assert isinstance(error, RunlaneError)
         assert "partition 0 failed" in str(error)

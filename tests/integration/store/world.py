@@ -15,9 +15,10 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.checkup import Troubles
 from runtime_core.contracts.config_version import ConfigText
+from runtime_core.contracts.host import Approval, decide
 from runtime_core.contracts.run import ErrorDetails, RunRequest
 from runtime_core.contracts.run_story import ALL_RUNS
-from runtime_core.contracts.session import SessionArtifact
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
 from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, NumberedFrame
@@ -30,7 +31,7 @@ from runtime_core.store.overview import read_status
 from runtime_core.store.run_list import RunLister
 from runtime_core.store.run_stories import read_story
 from runtime_core.store.session_list import SessionLister
-from runtime_core.store.sessions import artifact_entry, message_entry, state_entries
+from runtime_core.store.sessions import artifact_entry, checkpoint_entry, message_entry, state_entries
 from tests.integration.store.conftest import PARTITION, Store, frame
 
 SESSION = SessionKey("default/running")
@@ -38,7 +39,9 @@ ENTRIES = [
     message_entry({"role": "user", "content": "hi"}),
     *state_entries({"old": 1}, {"new": 2}),
     artifact_entry(SessionArtifact(name="a")),
+    checkpoint_entry(SessionCheckpoint(checkpoint_id="before")),
 ]
+ASKED = Approval(call_id="c1", tool_id="t", params={"n": 1}, asked_ms=1)
 STAGED = [json.dumps(entry) for entry in ENTRIES]
 
 
@@ -46,8 +49,12 @@ def request(run_id: str, session_id: str, **fields: Any) -> RunRequest:
     return RunRequest(agent_id="a", session_id=session_id, input_text="hi", run_id=run_id, **fields)
 
 
+def _child(run_id: str) -> RunRequest:
+    return request(run_id, "asking", parent_run_id="asking")
+
+
 class World(Store):
-    """Runs in every state: queued, behind another, running, cancelled while running, held, refused, dead."""
+    """Runs in every state: queued, behind another, running, cancelled while running, waiting, held, refused, dead."""
 
     def __init__(self, redis: Redis, blocking: redis.Redis) -> None:
         super().__init__(redis)
@@ -70,6 +77,9 @@ class World(Store):
         await self.submit("child", "child", parent_run_id="cancelled")
         await self.attempts.step(self.cancelled, "1", "{}")
         await self.runs.cancel(self.cancelled.run)
+        self.asking = await self._started("asking", "asking")
+        await self.attempts.wait(self.asking, "approval:c1", asked=ASKED)
+        await self.attempts.add_child(self.asking, _child("within"), tenant="default")
         self.held = await self._started("held", "held")
         await self.attempts.stage(self.held, 0, STAGED)
         await self.finish(self.held, 2, hold_session=True)
@@ -120,6 +130,13 @@ async def _append_more_than_the_log_holds(world: World) -> None:
     await world.attempts.append(world.running, frames)
 
 
+async def _fork(world: World) -> None:
+    target = SessionKey("default/fork")
+    await world.sessions.delete(target)
+    await world.sessions.edit(target, ENTRIES, new=True)
+
+
+_DECISION = decide("allow")
 _ERROR = ErrorDetails(code="user.invalid_input", message="no")
 _IDLE = SessionKey("default/idle")
 
@@ -141,7 +158,12 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     "append more than the log holds": _append_more_than_the_log_holds,
     "stage": lambda world: world.attempts.stage(world.running, 1, STAGED),
     "step": lambda world: world.attempts.step(world.running, "2", '{"more": 1}'),
+    "wait": lambda world: world.attempts.wait(world.running, "run:child"),
+    "ask": lambda world: world.attempts.wait(world.running, "approval:c1", asked=ASKED),
+    "decide": lambda world: world.approvals.decide(world.asking.run, "c1", _DECISION),
+    "begin a child within": lambda world: world.attempts.add_child(world.asking, _child("new"), tenant="default"),
     "finish": lambda world: world.finish(world.ended, 2),
+    "finish a waiting run": lambda world: world.finish(world.asking, 2),
     "finish and hold": lambda world: world.finish(world.ended, 2, hold_session=True),
     "free a session": lambda world: world.attempts.free_session(world.held),
     "repair": lambda world: world.attempts.repair(world.lease, world.ended.run, 1),
@@ -151,6 +173,7 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     "renew": _renew,
     "release": lambda world: world.leases.release(world.lease, reserved_for="w2"),
     "sweep": lambda world: world.sweep(world.lease),
+    "fork a session": _fork,
     "edit a session": lambda world: world.sessions.edit(_IDLE, [["set", "field", "1"]]),
     "delete a session": lambda world: world.sessions.delete(_IDLE),
     "propose a config": lambda world: world.configs.propose(ConfigText(text="another")),
@@ -174,6 +197,11 @@ READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "messages": lambda world: world.sessions.messages(SESSION),
     "artifacts": lambda world: world.sessions.artifacts(SESSION),
     "state": lambda world: world.sessions.state(SESSION),
+    "checkpoints": lambda world: world.sessions.checkpoints(SESSION),
+    "steps": lambda world: world.sessions.steps(SESSION, world.running.run),
+    "runs with steps": lambda world: world.sessions.stepped_runs(SESSION),
+    "approvals": lambda world: world.approvals.list(world.asking.run),
+    "staged writes": lambda world: world.attempts.staged(world.running),
     "known sessions": lambda world: world.sessions.known("default"),
     "list dead letters": lambda world: world.dead.list(),
     "show a dead letter": lambda world: world.dead.show(ScopedRunId("dead")),

@@ -65,7 +65,7 @@ class Port:
         (answer,) = lease_store.renew(cast(redis.Redis, self._timed), [lease])
         if isinstance(answer, RunlaneError):
             raise answer
-        return set(answer)
+        return set(answer.cancels)
 
     def release(self, lease: Lease, heir: str) -> None:
         finished(self._leases.release(lease, reserved_for=heir))

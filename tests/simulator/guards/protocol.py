@@ -254,8 +254,8 @@ CANCELS = (
     _lua(
         "renew",
         "renewals carry cancels",
-        "return reply",
-        "return {'OK'}",
+        "{'OK', call('SMEMBERS', CANCELS), call(",
+        "{'OK', {}, call(",
         "cancel_reaches_a_quiet_run",
     ),
 )

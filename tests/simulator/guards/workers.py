@@ -145,7 +145,7 @@ MOVES = (
     _worker(
         "partitions/rebalancer",
         "a partition moves when nothing of it executes",
-        "            if not self._table.of(ownership):\n",
+        "            if not left:\n",
         "            if True:\n",
         "busy_partition_is_not_cut",
     ),
@@ -180,8 +180,8 @@ MOVES = (
     _worker(
         "process",
         "messages hurry cancels along",
-        "listen(self._redis, on_cancel=self.cancel_here,",
-        "listen(self._redis, on_cancel=str,",
+        "self._redis, on_cancel=self.cancel_here,",
+        "self._redis, on_cancel=str,",
         "cancel_is_quick_with_messages",
     ),
 )

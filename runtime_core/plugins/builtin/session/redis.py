@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 
 from runtime_core.config.settings import Settings
 from runtime_core.contracts.context import RunScope, current_scope
-from runtime_core.contracts.session import SessionArtifact, SessionWriter
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, SessionWriter, step_checkpoint_id
 from runtime_core.errors import SessionError
-from runtime_core.ids import SessionKey, split_session_key
+from runtime_core.ids import SessionKey, scoped_run_id, split_run_id, split_session_key
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
 from runtime_core.store.connection import connect
@@ -30,7 +30,9 @@ from runtime_core.store.meta import open_store
 from runtime_core.store.sessions import (
     SessionStore,
     artifact_entry,
+    checkpoint_entry,
     merge_artifacts,
+    merge_checkpoints,
     merge_messages,
     merge_state,
     message_entry,
@@ -45,8 +47,17 @@ class _Turn:
 
     session: SessionKey
     writer: SessionWriter
-    entries: list[list[str]] = field(default_factory=list[list[str]])
+    #: The first ``staged`` of them are with the run already.
+    entries: list[list[str]]
+    staged: int
     over: bool = False
+
+    async def stage(self) -> None:
+        """Stage what is not staged yet."""
+        entries = self.entries[self.staged :]
+        if entries:
+            await self.writer.stage(entries)
+            self.staged += len(entries)
 
 
 #: The turn that this task has: what a run stages belongs to its own session and to no other.
@@ -82,7 +93,10 @@ class RedisSession(TypedConfig):
         scope = _scope()
         key = scope.session_key(session_id)
         async with self._exclusion.hold(key):
-            turn = None if scope.writer is None else _Turn(session=key, writer=scope.writer)
+            turn = None
+            if scope.writer is not None:
+                kept = await scope.writer.staged()
+                turn = _Turn(session=key, writer=scope.writer, entries=kept, staged=len(kept))
             token = _turn.set(turn)
             try:
                 yield await self.get_state(session_id)
@@ -90,8 +104,8 @@ class RedisSession(TypedConfig):
                 _turn.reset(token)
                 if turn is not None:
                     turn.over = True
-            if turn is not None and turn.entries:
-                await turn.writer.stage(turn.entries)
+            if turn is not None:
+                await turn.stage()
 
     async def get_state(self, session_id: str) -> dict[str, Any]:
         key = _scope().session_key(session_id)
@@ -120,10 +134,54 @@ class RedisSession(TypedConfig):
     async def list_sessions(self) -> list[str]:
         return [split_session_key(key)[1] for key in await (await self._store()).known(_scope().tenant)]
 
+    async def fork_session(self, source_session_id: str, target_session_id: str) -> None:
+        scope, store = _scope(), await self._store()
+        source, written = scope.session_key(source_session_id), _written(scope.session_key(source_session_id))
+        entries = [message_entry(message) for message in merge_messages(await store.messages(source), written)]
+        entries += [artifact_entry(one) for one in merge_artifacts(await store.artifacts(source), written)]
+        entries += state_entries({}, merge_state(await store.state(source), written))
+        entries += [checkpoint_entry(one) for one in (await store.checkpoints(source)).values()]
+        await store.edit(scope.session_key(target_session_id), entries, new=True)
+
+    async def create_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint:
+        checkpoint = SessionCheckpoint(
+            checkpoint_id=checkpoint_id,
+            state=await self.get_state(session_id),
+            transcript_length=len(await self.load_messages(session_id)),
+            artifact_count=len(await self.list_artifacts(session_id)),
+        )
+        await self._write(session_id, [checkpoint_entry(checkpoint)])
+        return checkpoint
+
+    async def load_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint | None:
+        return (await self._checkpoints(session_id)).get(checkpoint_id)
+
+    async def list_checkpoints(self, session_id: str) -> list[str]:
+        store, key = await self._store(), _scope().session_key(session_id)
+        named = list(await self._checkpoints(session_id))
+        for run in await store.stepped_runs(key):
+            numbers = sorted(await store.steps(key, run))
+            named += [step_checkpoint_id(split_run_id(run)[1], number) for number in numbers]
+        return named
+
+    async def load_steps(self, session_id: str, run_id: str) -> dict[int, str]:
+        scope = _scope()
+        return await (await self._store()).steps(scope.session_key(session_id), scoped_run_id(scope.tenant, run_id))
+
+    async def stage_now(self, session_id: str) -> None:
+        """Stage what the run has written so far, before a durable step that counts it is kept."""
+        turn = _turn.get()
+        if turn is not None and turn.session == _scope().session_key(session_id):
+            await turn.stage()
+
     async def close(self) -> None:
         redis, self._redis, self._opened = self._redis, None, None
         if redis is not None:
             await redis.aclose()
+
+    async def _checkpoints(self, session_id: str) -> dict[str, SessionCheckpoint]:
+        key = _scope().session_key(session_id)
+        return merge_checkpoints(await (await self._store()).checkpoints(key), _written(key))
 
     async def _write(self, session_id: str, entries: list[list[str]]) -> None:
         if not entries:
