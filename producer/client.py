@@ -16,12 +16,15 @@ from producer.connection import READ_PATIENCE_S, StoreConnection
 from producer.cursors import read_cursor
 from producer.family import FamilyStream
 from producer.handle import RunHandle
+from producer.output_types import OutputType, chunk_in_class, in_class
 from producer.requests import RequestFields, as_request
+from producer.session_verbs import SessionVerbs
 from producer.subscriptions import Signal
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
+from runtime_core.contracts.host import Approval, Verdict, decide
 from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunRequest, RunResult
-from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory, SessionList, SessionStory
+from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
 from runtime_core.events.projection import chunk_from_frame, projects
@@ -29,9 +32,7 @@ from runtime_core.ids import (
     DEFAULT_TENANT,
     ScopedRunId,
     check_name,
-    check_session_id,
     scoped_run_id,
-    session_key,
     split_run_id,
 )
 from runtime_core.store import keys
@@ -44,7 +45,7 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 SUBMIT_BATCH = 500
 
 
-class AsyncClient:
+class AsyncClient(SessionVerbs):
     """A tenant's view of the runs of one store. Use it from one event loop; close it, or use it as a context manager.
 
     1. A run that ``submit`` returned finishes exactly once, whether or not this client lives on.
@@ -96,7 +97,8 @@ class AsyncClient:
 
         The same run id again returns the same run. Raises RunConflict if that id has another body or session,
         QueueFull, which says when to try again, if the session or its partition takes no more for now, and
-        InvalidInputError if the request is wrong or holds ``deps`` or ``output_type``, which stay in a process.
+        InvalidInputError if the request is wrong or holds ``deps``, which stay in a process. An ``output_type`` travels
+        as its JSON schema; the handle gives the output back as an instance of it.
         """
         request = as_request(request, **fields)
         runs = await self._store.runs()
@@ -176,14 +178,15 @@ class AsyncClient:
                 await asyncio.shield(handle.cancel())
 
     async def stream(
-        self, run_id: str, *, after: int | str = 0, children: bool = False
+        self, run_id: str, *, after: int | str = 0, children: bool = False, output_type: OutputType = None
     ) -> AsyncGenerator[RunStreamChunk, None]:
         """The chunks of a run behind the cursor ``after`` (0: from the start), in order, until ``run.finished``.
 
         A chunk's ``cursor`` is what to pass as ``after`` to go on behind it: its sequence as text. Sequences are dense;
         where the log no longer goes back far enough a ``stream.gap`` chunk {from, to, snapshot} says how the run stood
         then (see StreamSnapshot). With ``children`` the chunks of its child runs come in between, each run's in their
-        own order, until the run itself has finished. Raises RunNotFound, InvalidInputError.
+        own order, until the run itself has finished. ``output_type`` as in ``result``. Raises RunNotFound,
+        InvalidInputError.
         """
         cursor = read_cursor(after)
         if children:
@@ -192,21 +195,24 @@ class AsyncClient:
             family = FamilyStream(self._store.relay, self._store.reader, run, partition, cursor)
             async with aclosing(family.follow()) as members:
                 async for frame, behind in members:
-                    yield chunk_from_frame(frame, cursor=str(behind))
+                    chunk = chunk_from_frame(frame, cursor=str(behind))
+                    yield chunk_in_class(chunk, output_type) if chunk.run_id == run_id else chunk
             return
         async with aclosing(self._follow(run_id, cursor.own)) as frames:
             async for frame in frames:
                 if frame.logged and projects(frame.event):
-                    yield chunk_from_frame(frame, cursor=str(frame.sequence))
+                    yield chunk_in_class(chunk_from_frame(frame, cursor=str(frame.sequence)), output_type)
 
-    async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
+    async def result(self, run_id: str, *, timeout: float | None = None, output_type: OutputType = None) -> RunResult:
         """The result of a run: at once if it has finished, else when its terminal chunk comes.
 
-        Raises RunNotFound, and TimeoutError after ``timeout`` seconds; the run goes on then.
+        With a class as ``output_type`` the final output of a completed run is an instance of it. Raises RunNotFound,
+        OutputValidationError if the output does not fit that class, and TimeoutError after ``timeout`` seconds; the run
+        goes on then.
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._result(run_id)
+                return in_class(await self._result(run_id), output_type)
         except TimeoutError as error:
             raise TimeoutError(
                 f"run {run_id} has not finished within {timeout} s; it goes on: ask again, or cancel it"
@@ -221,6 +227,22 @@ class AsyncClient:
         """Cancel a run wherever it is; says what that met. Raises RunNotFound."""
         run, runs = self._scoped(run_id), await self._store.runs()
         return await self._store.call(lambda: runs.cancel(run))
+
+    async def approvals(self, run_id: str) -> list[Approval]:
+        """The tool calls for which a run asked a person, oldest first, with what was decided. Raises RunNotFound."""
+        run, store = self._scoped(run_id), await self._store.approvals()
+        return await self._store.call(lambda: store.list(run), patience=READ_PATIENCE_S)
+
+    async def approve(
+        self, run_id: str, call_id: str, decision: Verdict | Literal["allow", "deny"], *, reason: str = ""
+    ) -> None:
+        """Decide about a tool call for which a run waits; the model is told of a denial, with the ``reason``.
+
+        The first decision counts: a later one raises RunConflict, as does one about a run that has finished. Raises
+        RunNotFound, and InvalidInputError, with the calls that do wait, if that one does not.
+        """
+        run, store, decided = self._scoped(run_id), await self._store.approvals(), decide(decision, reason)
+        await self._store.call(lambda: store.decide(run, call_id, decided))
 
     async def dead_letters(self, *, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
         """The tenant's runs that were given up on, newest first; ``limit=None`` for all that are kept."""
@@ -256,40 +278,6 @@ class AsyncClient:
     async def story(self, run_id: str, *, frames: int = 50) -> RunStory:
         """All that the store keeps of one run, with the newest ``frames`` of its log. Raises RunNotFound."""
         return await self._store.read_story(self._scoped(run_id), frames)
-
-    async def sessions(self, *, limit: int = 50) -> SessionList:
-        """The tenant's sessions: those with unfinished runs first, then by their last run, newest first.
-
-        Looks at 100,000 keys of the store at the most; says if there are more.
-        """
-        lister = await self._store.session_lister()
-        return await self._store.call(lambda: lister.list(self.tenant, limit=limit), patience=READ_PATIENCE_S)
-
-    async def session(self, session_id: str) -> SessionStory:
-        """One session and what it keeps. Raises SessionNotFound."""
-        check_session_id(session_id)
-        lister = await self._store.session_lister()
-        return await self._store.call(lambda: lister.show(self.tenant, session_id), patience=READ_PATIENCE_S)
-
-    async def messages(self, session_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        """The transcript of a session's finished runs, oldest first: up to ``limit`` messages behind the first
-        ``after``. Empty for a session that keeps none.
-        """
-        if after < 0 or limit < 1:
-            raise InvalidInputError(f"after is {after}, limit is {limit}", hint="after is 0 or more, limit 1 or more")
-        session, sessions = session_key(self.tenant, check_session_id(session_id)), await self._store.sessions()
-        return await self._store.call(
-            lambda: sessions.messages(session, after=after, limit=limit), patience=READ_PATIENCE_S
-        )
-
-    async def delete_session(self, session_id: str) -> None:
-        """Forget what the store keeps of a session: state, transcript, artifacts. Its runs' records stay.
-
-        Plugins that a worker holds warm may still remember: ``Fleet.close_session`` drops them. Raises SessionError
-        while the session has an unfinished run.
-        """
-        session, sessions = session_key(self.tenant, check_session_id(session_id)), await self._store.sessions()
-        await self._store.call(lambda: sessions.delete(session))
 
     async def events(self, run_id: str = "*") -> AsyncGenerator[Frame, None]:
         """The raw bus: every event of one run from start to end, or of all runs of the tenant (``"*"``) for ever.
@@ -336,7 +324,13 @@ class AsyncClient:
         return record.result
 
     def _handle(self, request: RunRequest, created: bool) -> RunHandle:
-        return RunHandle(self, request.run_id, session_id=request.session_id, created=created)
+        return RunHandle(
+            self,
+            request.run_id,
+            session_id=request.session_id,
+            created=created,
+            output_type=request.output_type,
+        )
 
     def _scoped(self, run_id: str) -> ScopedRunId:
         return scoped_run_id(self.tenant, check_name("run id", run_id))

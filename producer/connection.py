@@ -17,6 +17,7 @@ from runtime_core.contracts.run_story import RunStory
 from runtime_core.errors import RunlaneError, StoreUnavailable
 from runtime_core.ids import ScopedRunId
 from runtime_core.redaction import redacted_url
+from runtime_core.store.approvals import ApprovalStore
 from runtime_core.store.configs import ConfigStore
 from runtime_core.store.connection import RETRYABLE, connect, outage_word
 from runtime_core.store.dead_letters import DeadLetterStore
@@ -113,6 +114,10 @@ class StoreConnection:
     async def sessions(self) -> SessionStore:
         runs, _ = await self._open()
         return SessionStore(self._redis, runs.partitions)
+
+    async def approvals(self) -> ApprovalStore:
+        await self._open()
+        return ApprovalStore(self._redis)
 
     async def session_lister(self) -> SessionLister:
         runs, _ = await self._open()

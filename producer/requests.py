@@ -22,7 +22,7 @@ class RequestFields(TypedDict, total=False):
     context_hints: dict[str, Any]
     budget: RunBudget | None
     deps: Any
-    output_type: type[BaseModel] | None
+    output_type: type[BaseModel] | dict[str, Any] | None
     durable: bool
     resume_from_checkpoint: str | None
     queue_deadline_ms: int | None

@@ -13,11 +13,14 @@ from typing import Any, Literal, Self, Unpack
 from producer.blocking import LoopThread
 from producer.client import DEFAULT_URL, AsyncClient
 from producer.handle import RunHandle
+from producer.output_types import OutputType
 from producer.requests import RequestFields
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
+from runtime_core.contracts.host import Approval, Verdict
 from runtime_core.contracts.run import RunRecord, RunRequest, RunResult
 from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory, SessionList, SessionStory
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
 from runtime_core.contracts.stream import RunStreamChunk
 from runtime_core.errors import RunlaneError
 from runtime_core.ids import DEFAULT_TENANT
@@ -30,6 +33,7 @@ class SyncRunHandle:
 
     def __init__(self, client: Client, handle: RunHandle) -> None:
         self._client = client
+        self._output_type = handle.output_type
         self.run_id = handle.run_id
         self.session_id = handle.session_id
         self.created = handle.created
@@ -38,16 +42,22 @@ class SyncRunHandle:
         return f"SyncRunHandle(run_id={self.run_id!r}, session_id={self.session_id!r})"
 
     def stream(self, after: int | str = 0, *, children: bool = False) -> Iterator[RunStreamChunk]:
-        return self._client.stream(self.run_id, after=after, children=children)
+        return self._client.stream(self.run_id, after=after, children=children, output_type=self._output_type)
 
     def result(self, timeout: float | None = None) -> RunResult:
-        return self._client.result(self.run_id, timeout=timeout)
+        return self._client.result(self.run_id, timeout=timeout, output_type=self._output_type)
 
     def get(self) -> RunRecord:
         return self._client.get(self.run_id)
 
     def cancel(self) -> CancelOutcome:
         return self._client.cancel(self.run_id)
+
+    def approvals(self) -> list[Approval]:
+        return self._client.approvals(self.run_id)
+
+    def approve(self, call_id: str, decision: Verdict | Literal["allow", "deny"], *, reason: str = "") -> None:
+        self._client.approve(self.run_id, call_id, decision, reason=reason)
 
 
 class Client:
@@ -129,18 +139,27 @@ class Client:
         return self._thread.iterate(self._client.run_stream(request, on_disconnect=on_disconnect, **fields))
 
     def stream(
-        self, run_id: str, *, after: int | str = 0, children: bool = False
+        self, run_id: str, *, after: int | str = 0, children: bool = False, output_type: OutputType = None
     ) -> Generator[RunStreamChunk, None, None]:
-        return self._thread.iterate(self._client.stream(run_id, after=after, children=children))
+        chunks = self._client.stream(run_id, after=after, children=children, output_type=output_type)
+        return self._thread.iterate(chunks)
 
-    def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
-        return self._thread.wait(self._client.result(run_id, timeout=timeout))
+    def result(self, run_id: str, *, timeout: float | None = None, output_type: OutputType = None) -> RunResult:
+        return self._thread.wait(self._client.result(run_id, timeout=timeout, output_type=output_type))
 
     def get(self, run_id: str) -> RunRecord:
         return self._thread.wait(self._client.get(run_id))
 
     def cancel(self, run_id: str) -> CancelOutcome:
         return self._thread.wait(self._client.cancel(run_id))
+
+    def approvals(self, run_id: str) -> list[Approval]:
+        return self._thread.wait(self._client.approvals(run_id))
+
+    def approve(
+        self, run_id: str, call_id: str, decision: Verdict | Literal["allow", "deny"], *, reason: str = ""
+    ) -> None:
+        self._thread.wait(self._client.approve(run_id, call_id, decision, reason=reason))
 
     def dead_letters(self, *, limit: int | None = 100) -> Sequence[DeadLetterEntry]:
         return self._thread.wait(self._client.dead_letters(limit=limit))
@@ -165,6 +184,21 @@ class Client:
 
     def messages(self, session_id: str, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
         return self._thread.wait(self._client.messages(session_id, after=after, limit=limit))
+
+    def artifacts(self, session_id: str) -> list[SessionArtifact]:
+        return self._thread.wait(self._client.artifacts(session_id))
+
+    def checkpoints(self, session_id: str) -> list[str]:
+        return self._thread.wait(self._client.checkpoints(session_id))
+
+    def checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint | None:
+        return self._thread.wait(self._client.checkpoint(session_id, checkpoint_id))
+
+    def create_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint:
+        return self._thread.wait(self._client.create_checkpoint(session_id, checkpoint_id))
+
+    def fork_session(self, session_id: str, target_session_id: str) -> None:
+        self._thread.wait(self._client.fork_session(session_id, target_session_id))
 
     def delete_session(self, session_id: str) -> None:
         self._thread.wait(self._client.delete_session(session_id))

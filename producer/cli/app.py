@@ -6,6 +6,7 @@ import typer
 
 from producer.cli import (
     agents,
+    approvals,
     config,
     control,
     dead,
@@ -38,6 +39,8 @@ app.command("submit", rich_help_panel="Runs")(runs.submit)
 app.command("stream", rich_help_panel="Runs")(runs.stream)
 app.command("result", rich_help_panel="Runs")(runs.result)
 app.command("cancel", rich_help_panel="Runs")(runs.cancel)
+app.command("approvals", rich_help_panel="Runs")(approvals.approvals)
+app.command("approve", rich_help_panel="Runs")(approvals.approve)
 app.command("status", rich_help_panel="See what is going on")(status.status)
 app.command("runs", rich_help_panel="See what is going on")(run_list.runs)
 app.command("show", rich_help_panel="See what is going on")(show.show)

@@ -94,6 +94,9 @@ class Output:
                 failed = "error" in payload
                 outcome = payload["error"] if failed else payload.get("result", payload.get("data"))
                 self._note(f"{payload.get('tool_id')} → {short(outcome)}", "red" if failed else "cyan")
+            case RunStreamChunkKind.TOOL_DELTA if payload.get("waiting_for") == "approval":
+                asks = f"{payload.get('tool_id')} {short(payload.get('params'))} waits for a person:"
+                self._note(f"{asks} runlane approve {chunk.run_id} {payload.get('call_id')}", "bold yellow")
             case _:
                 self._note(f"{chunk.kind} {short(payload)}", "dim")
 

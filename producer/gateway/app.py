@@ -26,7 +26,7 @@ from producer.gateway.body import read_body
 from producer.gateway.openapi import document
 from producer.gateway.operations import Call, Operation
 from producer.gateway.problems import STATUS_OF, answer, problem_of, unexpected
-from producer.gateway.routes import agents, runs, service, sessions
+from producer.gateway.routes import agents, approvals, runs, service, sessions
 from producer.gateway.service import Gateway
 from runtime_core.errors import (
     InvalidInputError,
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 OPERATIONS: tuple[Operation, ...] = (
     *runs.OPERATIONS,
+    *approvals.OPERATIONS,
     *sessions.OPERATIONS,
     *agents.OPERATIONS,
     *service.OPERATIONS,

@@ -78,6 +78,7 @@ class Operation:
 #: Parameter of a path → its JSON schema.
 PATH_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "run_id": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$", "description": "The run's id."},
+    "call_id": {"type": "string", "minLength": 1, "maxLength": 128, "description": "The id of the tool call."},
     "session_id": {
         "type": "string",
         "minLength": 1,

@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -69,7 +70,8 @@ class RunBudget(BaseModel):
 class RunRequest(BaseModel):
     """One request to one agent.
 
-    ``deps`` and ``output_type`` are Python objects and stay in the process; neither crosses to the fleet.
+    ``deps`` is a Python object and stays in the process. ``output_type`` is a class, or the JSON schema of one: that is
+    what crosses to the fleet.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"additionalProperties": False})
@@ -84,7 +86,7 @@ class RunRequest(BaseModel):
     context_hints: dict[str, Any] = Field(default_factory=dict)
     budget: RunBudget | None = None
     deps: Any = Field(default=None, exclude=True)
-    output_type: type[BaseModel] | None = Field(default=None, exclude=True)
+    output_type: type[BaseModel] | dict[str, Any] | None = None
     durable: bool = False
     resume_from_checkpoint: str | None = None
     #: Milliseconds after submit; a run that has not started by then ends with stop_reason timeout. None waits for ever.
@@ -102,6 +104,10 @@ class RunRequest(BaseModel):
                     advice = did_you_mean(str(name), cls.model_fields)
                     raise ValueError(f"unknown field {name!r}. {advice}Fields: {', '.join(cls.model_fields)}")
         return value  # pyright: ignore[reportUnknownVariableType]
+
+    @field_serializer("output_type")
+    def _schema(self, value: type[BaseModel] | dict[str, Any] | None) -> dict[str, Any] | None:
+        return value.model_json_schema() if isinstance(value, type) else value
 
     @field_validator("run_id", "parent_run_id")
     @classmethod

@@ -13,6 +13,7 @@ CHUNK_KIND_BY_EVENT: dict[str, RunStreamChunkKind] = {
     "llm.succeeded": RunStreamChunkKind.LLM_FINISHED,
     "tool.called": RunStreamChunkKind.TOOL_STARTED,
     "tool.delta": RunStreamChunkKind.TOOL_DELTA,
+    "tool.approval_needed": RunStreamChunkKind.TOOL_DELTA,
     "tool.succeeded": RunStreamChunkKind.TOOL_FINISHED,
     "tool.failed": RunStreamChunkKind.TOOL_FINISHED,
     "artifact.emitted": RunStreamChunkKind.ARTIFACT,

@@ -58,7 +58,7 @@ class Approvals:
         )
         await self._journal.settle()
         shown = approval.model_dump(exclude={"decision", "asked_ms"})
-        await self._context.event_bus.emit("tool.approval_needed", **shown)
+        await self._context.event_bus.emit("tool.approval_needed", waiting_for="approval", **shown)
         with self._context.deadlines.paused(whole_run=True):
             decision = await self._host.decision(approval)
         await self._context.scope.guard()

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from pydantic import BaseModel
+
 from runtime_core.config.schema import AgentDefinition
 from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext, RunScope
 from runtime_core.contracts.host import RunHost
@@ -40,6 +42,7 @@ from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.journaled_llm import JournaledClient
 from runtime_core.kernel.optional_methods import optional_method
 from runtime_core.kernel.outcome import error_of, failed_result, handed_off, is_failure
+from runtime_core.kernel.output_type import class_of, instruction
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_model import run_model
@@ -178,10 +181,16 @@ class Lifecycle:
             agent_router=None if self.router is None else self.router(self.host, journal),
             deadlines=self._deadlines,
         )
+        if self._output_type is not None:
+            context.system_prompt_fragments.append(instruction(self._output_type))
         approvals = Approvals(context, self.host, journal)
         tools, executor = self.plugins.tools, self.plugins.tool_executor
         context.tools.update(bind_tools(tools, executor, context, self.threads, journal, approvals))
         return context
+
+    @property
+    def _output_type(self) -> type[BaseModel] | None:
+        return class_of(self.request.output_type)
 
     async def _assemble(
         self, state: dict[str, Any]
@@ -259,7 +268,7 @@ class Lifecycle:
 
     async def _execute(self, context: RunContext[Any]) -> Any:
         """Execute, finalize, and again while the output does not validate."""
-        pattern, output_type = self.plugins.pattern, self.request.output_type
+        pattern, output_type = self.plugins.pattern, self._output_type
         limit = self.request.budget.max_validation_retries if self.request.budget else 3
         attempt = 0
         while True:

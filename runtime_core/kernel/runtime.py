@@ -31,6 +31,7 @@ from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.local_host import LocalHost, LocalState
 from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.outcome import failed_result, is_failure
+from runtime_core.kernel.output_type import class_of
 from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_span import run_span
 from runtime_core.kernel.streaming import stream_chunks
@@ -425,11 +426,18 @@ class Runtime:
 
 
 def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:
-    """The request as plugins see it: with the budget that applies, marked if somebody reads the run's stream."""
+    """The request as plugins see it: with the budget that applies and the class of its output, marked if somebody reads
+    the run's stream.
+    """
     hints = dict(request.context_hints)
     if scope.sink is not None and request.stream:
         hints[STREAMING_HINT] = True
-    return request.model_copy(update={"budget": effective_budget(request, agent), "context_hints": hints})
+    changed = {
+        "budget": effective_budget(request, agent),
+        "context_hints": hints,
+        "output_type": class_of(request.output_type),
+    }
+    return request.model_copy(update=changed)
 
 
 async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: int) -> None:

@@ -153,10 +153,9 @@ class RunStore:
 
     def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
         check_name("tenant", tenant)
-        if request.deps is not None or request.output_type is not None:
-            field = "deps" if request.deps is not None else "output_type"
+        if request.deps is not None:
             raise InvalidInputError(
-                f"{field} is a Python object and cannot travel to the fleet",
+                "deps is a Python object and cannot travel to the fleet",
                 hint="leave it out, or run the request with the in-process Runtime",
                 run_id=request.run_id,
             )
@@ -165,7 +164,7 @@ class RunStore:
         except ValueError as error:
             raise InvalidInputError(
                 f"the request cannot be written as JSON: {error}",
-                hint="metadata and context_hints take JSON values only",
+                hint="metadata and context_hints take JSON values only, output_type a class that has a JSON schema",
                 run_id=request.run_id,
             ) from error
         run = scoped_run_id(tenant, request.run_id)

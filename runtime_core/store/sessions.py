@@ -17,9 +17,9 @@ from pydantic_core import PydanticSerializationError, to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.context import current_scope
-from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, step_checkpoint_id
 from runtime_core.errors import SessionError
-from runtime_core.ids import ScopedRunId, SessionKey
+from runtime_core.ids import ScopedRunId, SessionKey, split_run_id
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import RETRYABLE
@@ -119,6 +119,43 @@ class SessionStore:
     async def state(self, session: SessionKey) -> dict[str, Any]:
         fields: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(self._key(session, "state")))
         return {name: json.loads(text) for name, text in fields.items()}
+
+    async def contents(self, session: SessionKey) -> list[list[str]]:
+        """All that it keeps, read at one moment, as the entries that write it again. Durable steps belong to runs."""
+        parts = await read_patiently(lambda: self._read_parts(session))
+        transcript, artifacts, state, checkpoints = parts
+        return [
+            *(["message", "", text] for text in transcript),
+            *(["artifact", "", text] for text in artifacts),
+            *(["set", name, text] for name, text in state.items()),
+            *(["checkpoint", name, text] for name, text in checkpoints.items()),
+        ]
+
+    async def _read_parts(self, session: SessionKey) -> list[Any]:
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.lrange(self._key(session, "transcript"), 0, -1)
+            pipeline.lrange(self._key(session, "artifacts"), 0, -1)
+            pipeline.hgetall(self._key(session, "state"))
+            pipeline.hgetall(self._key(session, "checkpoints"))
+            return await pipeline.execute()
+
+    async def checkpoint(self, session: SessionKey, checkpoint_id: str) -> SessionCheckpoint:
+        """One of how the session stands, not written yet."""
+        transcript, artifacts, state, _ = await read_patiently(lambda: self._read_parts(session))
+        return SessionCheckpoint(
+            checkpoint_id=checkpoint_id,
+            state={name: json.loads(text) for name, text in state.items()},
+            transcript_length=len(transcript),
+            artifact_count=len(artifacts),
+        )
+
+    async def checkpoint_ids(self, session: SessionKey, staged: Sequence[Sequence[str]] = ()) -> list[str]:
+        """Its checkpoints by name, oldest first, with those that are staged; then the durable steps of its runs."""
+        named = list(merge_checkpoints(await self.checkpoints(session), staged))
+        for run in await self.stepped_runs(session):
+            numbers = sorted(await self.steps(session, run))
+            named += [step_checkpoint_id(split_run_id(run)[1], number) for number in numbers]
+        return named
 
     async def edit(self, session: SessionKey, entries: Sequence[Sequence[str]], *, new: bool = False) -> None:
         """Write from outside a run. Raises SessionError while the session has an unfinished run, and if it is to be

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds, encode_frame, encode_payload, short_fields
+from runtime_core.contracts.host import Approval
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 from runtime_core.ids import ScopedRunId, split_run_id
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
@@ -69,6 +70,11 @@ class AttemptByHand:
         """Stage messages of the session."""
         entries = [json.dumps(message_entry({"role": "user", "content": message})) for message in messages]
         await self._store.stage(self.admission, 0, entries)
+
+    async def ask(self, call_id: str) -> None:
+        """Wait for a person's decision about a tool call."""
+        asked = Approval(call_id=call_id, tool_id="deploy", asked_ms=1)
+        await self._store.wait(self.admission, f"approval:{call_id}", asked=asked)
 
     async def finish_stored(self, **fields: Any) -> None:
         """As a publisher ends a run whose result is too large to travel."""

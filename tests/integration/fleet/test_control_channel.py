@@ -18,7 +18,7 @@ async def test_a_worker_that_may_not_subscribe_for_a_while_listens_again(
 ) -> None:
     cancelled: list[ScopedRunId] = []
     await redis.execute_command("ACL", "SETUSER", "default", "-psubscribe")
-    listening = asyncio.create_task(listen(redis, on_cancel=cancelled.append, on_released=int))
+    listening = asyncio.create_task(listen(redis, on_cancel=cancelled.append, on_woken=print, on_released=int))
     try:
         await wait_until(lambda: "control channel" in caplog.text or listening.done(), "the subscription is refused")
         await redis.execute_command("ACL", "SETUSER", "default", "+psubscribe")

@@ -17,10 +17,12 @@ from schemathesis.checks import not_a_server_error
 from producer.gateway.app import OPERATIONS
 from producer.gateway.operations import Operation
 from runtime_core.contracts.run import RunRequest
+from runtime_core.ids import scoped_run_id
 from tests.integration.gateway.conftest import GatewayProcess, Store, Tokens
 
 #: What is there to be found: generated ids alone would meet nothing.
 _KNOWN = {"run_id": "known", "session_id": "known session", "agent_id": "known"}
+_ASKING = {"run_id": "known-to-ask", "call_id": "known"}
 #: They ask the workers, of which there are none here; tests of the whole fleet ask them too.
 _NEED_WORKERS = {"/agents", "/agents/{agent_id}"}
 #: Per operation, with data of either kind.
@@ -77,7 +79,8 @@ class Asking:
 def _make_sensible(case: Any, of_known: bool) -> None:
     """Ask for what is there, and leave out what no document can forbid: what two places say together."""
     if of_known:
-        case.path_parameters.update({name: _KNOWN[name] for name in case.path_parameters})
+        known = _ASKING if "call_id" in case.path_parameters else _KNOWN
+        case.path_parameters.update({name: known[name] for name in case.path_parameters})
     if "wait" in case.query:
         case.query["wait"] = 0.01
     if isinstance(case.body, dict) and "run_id" in case.body:
@@ -108,8 +111,13 @@ async def test_what_the_document_does_not_allow_is_refused_as_it_says(
 
 
 async def _make_known(store: Store) -> None:
-    """A finished run and its session, if a test before has not left them or has removed them."""
+    """A finished run and its session, if a test before has not left them or has removed them; and one that asks."""
     async with store.client("acme") as client:
+        asking = await client.submit(agent_id="a", session_id="asks", input_text="x", run_id=_ASKING["run_id"])
+        if asking.created:
+            attempt = await store.begin(scoped_run_id("acme", asking.run_id))
+            await attempt.ask(_ASKING["call_id"])
+            await store.release(attempt)
         request = RunRequest(agent_id="a", session_id=_KNOWN["session_id"], input_text="x", run_id=_KNOWN["run_id"])
         handle = await client.submit(request)
         if not handle.created:

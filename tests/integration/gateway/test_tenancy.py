@@ -18,7 +18,7 @@ from runtime_core.contracts.run import RunRequest, RunState
 from tests.integration.gateway.conftest import GatewayProcess, Store, Tokens
 
 #: Agents are the fleet's: every tenant may run them. A parameter that is in neither set fails the first test.
-_OF_A_TENANT = {"run_id", "session_id"}
+_OF_A_TENANT = {"run_id", "session_id", "call_id"}
 _OF_THE_FLEET = {"agent_id"}
 
 
@@ -59,11 +59,12 @@ async def test_what_another_tenant_has_is_not_there(
             run_id = f"{first_id}-next"
             await owner.submit(agent_id="a", session_id=session_id, input_text="x", run_id=run_id)
         before = await _snapshot(owner, run_id, session_id)
-        url = operation.path.format(run_id=run_id, session_id=quote(session_id))
-        url_of_nobody = operation.path.format(run_id="nobodys", session_id="nobodys")
+        url = operation.path.format(run_id=run_id, session_id=quote(session_id), call_id="c1")
+        url_of_nobody = operation.path.format(run_id="nobodys", session_id="nobodys", call_id="c1")
+        body = {"decision": "allow"} if operation.body else None
 
-        refused = await http.request(operation.method, url, headers=tokens.header("other"))
-        missing = await http.request(operation.method, url_of_nobody, headers=tokens.header("other"))
+        refused = await http.request(operation.method, url, headers=tokens.header("other"), json=body)
+        missing = await http.request(operation.method, url_of_nobody, headers=tokens.header("other"), json=body)
 
         assert refused.status_code == 404, refused.text
         assert refused.headers["content-type"] == "application/problem+json"
@@ -75,16 +76,22 @@ async def test_what_another_tenant_has_is_not_there(
         assert await _snapshot(owner, run_id, session_id) == before
 
         if not (queued and operation.path.endswith("/stream")):  # it would go on for as long as the run is queued
-            allowed = await http.request(operation.method, url, headers=tokens.header("acme"))
-            expected = {HTTPStatus.CONFLICT} if queued and operation.method == "DELETE" else {*operation.answers}
-            assert allowed.status_code in expected, allowed.text
+            allowed = await http.request(operation.method, url, headers=tokens.header("acme"), json=body)
+            assert allowed.status_code in _expected(operation, queued=queued), allowed.text
+
+
+def _expected(operation: Operation, *, queued: bool) -> set[HTTPStatus]:
+    """What its owner is answered."""
+    if "{call_id}" in operation.path:  # it asks for nothing
+        return {HTTPStatus.BAD_REQUEST if queued else HTTPStatus.CONFLICT}
+    return {HTTPStatus.CONFLICT} if queued and operation.method == "DELETE" else {*operation.answers}
 
 
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.scope], ids=_label)
 async def test_without_a_known_token_or_without_its_scope_nothing_is_done(
     operation: Operation, tokens: Tokens, gateway: GatewayProcess
 ) -> None:
-    url = operation.path.format(run_id="r", session_id="s", agent_id="a")
+    url = operation.path.format(run_id="r", session_id="s", agent_id="a", call_id="c")
     assert operation.scope is not None
     others = [scope for scope in Scope if scope is not operation.scope]
     async with httpx.AsyncClient(base_url=gateway.url) as http:

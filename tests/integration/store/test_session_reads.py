@@ -19,8 +19,7 @@ SESSION = SessionKey("default/s")
 
 
 class NoWrites:
-    @property
-    def staged(self) -> list[list[str]]:
+    async def staged(self) -> list[list[str]]:
         return []
 
     async def stage(self, entries: list[list[str]]) -> None: ...

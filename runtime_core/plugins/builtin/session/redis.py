@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 
 from runtime_core.config.settings import Settings
 from runtime_core.contracts.context import RunScope, current_scope
-from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, SessionWriter, step_checkpoint_id
+from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, SessionWriter
 from runtime_core.errors import SessionError
-from runtime_core.ids import SessionKey, scoped_run_id, split_run_id, split_session_key
+from runtime_core.ids import SessionKey, scoped_run_id, split_session_key
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
 from runtime_core.plugins.typed_config import TypedConfig
 from runtime_core.store.connection import connect
@@ -136,11 +136,8 @@ class RedisSession(TypedConfig):
 
     async def fork_session(self, source_session_id: str, target_session_id: str) -> None:
         scope, store = _scope(), await self._store()
-        source, written = scope.session_key(source_session_id), _written(scope.session_key(source_session_id))
-        entries = [message_entry(message) for message in merge_messages(await store.messages(source), written)]
-        entries += [artifact_entry(one) for one in merge_artifacts(await store.artifacts(source), written)]
-        entries += state_entries({}, merge_state(await store.state(source), written))
-        entries += [checkpoint_entry(one) for one in (await store.checkpoints(source)).values()]
+        source = scope.session_key(source_session_id)
+        entries = [*await store.contents(source), *_written(source)]
         await store.edit(scope.session_key(target_session_id), entries, new=True)
 
     async def create_checkpoint(self, session_id: str, checkpoint_id: str) -> SessionCheckpoint:
@@ -157,12 +154,8 @@ class RedisSession(TypedConfig):
         return (await self._checkpoints(session_id)).get(checkpoint_id)
 
     async def list_checkpoints(self, session_id: str) -> list[str]:
-        store, key = await self._store(), _scope().session_key(session_id)
-        named = list(await self._checkpoints(session_id))
-        for run in await store.stepped_runs(key):
-            numbers = sorted(await store.steps(key, run))
-            named += [step_checkpoint_id(split_run_id(run)[1], number) for number in numbers]
-        return named
+        key = _scope().session_key(session_id)
+        return await (await self._store()).checkpoint_ids(key, _written(key))
 
     async def load_steps(self, session_id: str, run_id: str) -> dict[int, str]:
         scope = _scope()
