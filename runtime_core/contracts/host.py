@@ -5,7 +5,7 @@ In process the Runtime is the host; on a worker it is the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -82,8 +82,11 @@ class RunHost(Protocol):
         """Ids of the steps from which a run of this session may resume, ``<run id>:step:<number>``."""
         ...
 
-    async def decision(self, asked: Approval) -> Decision:
-        """Wait for a person, or until the approval expires: then it is denied."""
+    async def decision(self, asked: Approval, announce: Callable[[Approval], Awaitable[None]]) -> Decision:
+        """Wait for a person, or until the approval expires: then it is denied.
+
+        ``announce`` is called with what was first asked, as soon as it may be decided; not if it has been.
+        """
         ...
 
     async def start_child(self, request: RunRequest, isolation: Isolation) -> None:

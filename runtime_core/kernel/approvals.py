@@ -57,12 +57,14 @@ class Approvals:
             expires_ms=None if timeout_ms is None else asked + timeout_ms,
         )
         await self._journal.settle()
-        shown = approval.model_dump(exclude={"decision", "asked_ms"})
-        await self._context.event_bus.emit("tool.approval_needed", waiting_for="approval", **shown)
         with self._context.deadlines.paused(whole_run=True):
-            decision = await self._host.decision(approval)
+            decision = await self._host.decision(approval, self._announce)
         await self._context.scope.guard()
         return decision.verdict, decision.reason
+
+    async def _announce(self, approval: Approval) -> None:
+        shown = approval.model_dump(exclude={"decision", "asked_ms"})
+        await self._context.event_bus.emit("tool.approval_needed", waiting_for="approval", **shown)
 
     def _needed(self, tool: Any, params: dict[str, Any]) -> bool:
         asks: Any = getattr(tool, "requires_approval", None)

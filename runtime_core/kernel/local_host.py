@@ -109,12 +109,13 @@ class LocalHost:
             for number in kept
         ]
 
-    async def decision(self, asked: Approval) -> Decision:
+    async def decision(self, asked: Approval, announce: Callable[[Approval], Awaitable[None]]) -> Decision:
         key = (self._request.run_id, asked.call_id)
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._state.waiting[key] = (asked, future)
         wait_ms = None if asked.expires_ms is None else max(0, asked.expires_ms - now_ms())
         try:
+            await announce(asked)
             async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
                 return await future
         except TimeoutError:

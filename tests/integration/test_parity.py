@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import yaml
 
-from runtime_core.contracts.run import RunRequest, RunResult
+from runtime_core.contracts.run import RunBudget, RunRequest, RunResult
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.kernel.runtime import Runtime
 from tests.integration.fleet.conftest import Fleet, fleet
+from tests.integration.fleet.waiting_plugins import Fact
 from tests.unit.kernel_setup import plugin
 
 __all__ = ["fleet"]  # a fixture is used by its name
 
+_DURABLE = "tests.unit.durable_plugins"
+_WAITING = "tests.integration.fleet.waiting_plugins"
 _BASE: dict[str, Any] = {"memory": {"type": "window_buffer"}, "pattern": {"type": "react"}, "llm": {"provider": "mock"}}
 AGENTS: list[dict[str, Any]] = [
     {
@@ -25,9 +29,33 @@ AGENTS: list[dict[str, Any]] = [
     {**_BASE, "id": "artist", "name": "Artist", "pattern": plugin("Artifacts")},
     {**_BASE, "id": "failing", "name": "Failing", "pattern": plugin("Raising", raises="value")},
     {**_BASE, "id": "hasty", "name": "Hasty", "pattern": {"type": "react", "config": {"max_steps": 1}}},
+    {
+        **_BASE,
+        "id": "durable",
+        "name": "Durable",
+        "pattern": {"impl": f"{_DURABLE}.Steps", "config": {"fails_at": 2}},
+        "tools": [{"id": "note", "impl": f"{_DURABLE}.Note"}],
+    },
+    {**_BASE, "id": "careful", "name": "Careful", "tools": [{"id": "do", "impl": f"{_DURABLE}.Careful"}]},
+    {
+        **_BASE,
+        "id": "delegating",
+        "name": "Delegating",
+        "pattern": {"impl": f"{_DURABLE}.Delegating", "config": {"to": "artist"}},
+    },
+    {
+        **_BASE,
+        "id": "transferring",
+        "name": "Transferring",
+        "pattern": {
+            "impl": f"{_DURABLE}.Delegating",
+            "config": {"to": "assistant", "how": "transfer", "session_isolation": "shared"},
+        },
+    },
+    {**_BASE, "id": "facts", "name": "Facts", "pattern": {"impl": f"{_WAITING}.Facts"}},
     {**_BASE, "id": "unloadable", "name": "Unloadable", "pattern": {"impl": "tests.no_such_module.Pattern"}},
 ]
-RUNS = [
+RUNS: list[tuple[Any, ...]] = [
     ("assistant", "hello"),
     ("assistant", "/tool calc 6*7"),
     ("assistant", "/tool fail now"),
@@ -38,30 +66,60 @@ RUNS = [
     ("hasty", "/tool calc 1"),
     ("unloadable", "go"),
     ("nobody", "go"),
+    ("durable", "go", {"durable": True}),
+    ("assistant", "from a step", {"resume_from_checkpoint": "run-10:step:2"}),
+    ("assistant", "from nowhere", {"resume_from_checkpoint": "run-10:step:99"}),
+    ("careful", "/tool do it", {"context_hints": {"approvals": {"*": "allow"}}}),
+    ("careful", "/tool do it", {"context_hints": {"approvals": {"*": "deny"}}}),
+    ("careful", "/tool do it"),
+    ("delegating", "draw"),
+    ("transferring", "/tool calc 6*7"),
+    ("facts", '{"name": "a", "size": 1}', {"output_type": Fact}),
+    ("facts", "no JSON", {"output_type": Fact}),
+    ("facts", "no JSON", {"output_type": Fact, "budget": RunBudget(max_validation_retries=0)}),
 ]
 #: What only the fleet has to say.
 FLEET_ONLY = {RunStreamChunkKind.RUN_QUEUED, RunStreamChunkKind.RUN_INTERRUPTED, RunStreamChunkKind.STREAM_GAP}
 FLEET_METADATA = {"worker", "attempt", "partition", "config_version"}
 #: Times differ from run to run, by nature.
-TIMES = {"latency_ms", "duration_ms", "ttft_ms", "llm_latency_p50_ms", "llm_latency_p95_ms"}
+TIMES = {"expires_ms", "latency_ms", "duration_ms", "ttft_ms", "llm_latency_p50_ms", "llm_latency_p95_ms"}
 
 
 def requests() -> list[RunRequest]:
     return [
-        RunRequest(agent_id=agent, session_id="parity", input_text=text, run_id=f"run-{number}")
-        for number, (agent, text) in enumerate(RUNS)
+        RunRequest(agent_id=agent, session_id="parity", input_text=text, run_id=f"run-{number}", **dict(*fields))
+        for number, (agent, text, *fields) in enumerate(RUNS)
     ]
 
 
+async def followed(
+    chunks: AsyncGenerator[RunStreamChunk], allow: Callable[[str], Awaitable[object]]
+) -> list[RunStreamChunk]:
+    """All chunks; whatever the run asks is allowed."""
+    seen: list[RunStreamChunk] = []
+    async for chunk in chunks:
+        seen.append(chunk)
+        if chunk.payload.get("waiting_for") == "approval":
+            await allow(chunk.payload["call_id"])
+    return seen
+
+
 async def test_the_chunks_of_a_run_are_the_same_in_process_and_on_the_fleet(fleet: Fleet) -> None:
-    config = {"agents": AGENTS}
+    config = {"agents": AGENTS, "multi_agent": {"enabled": True}}
     (fleet.folder / "agents.yaml").write_text(yaml.safe_dump(config))
     await fleet.start(1)
     here = Runtime.from_dict(config)
 
     for request in requests():
-        local = [chunk async for chunk in here.run_stream(request)]
-        remote = [chunk async for chunk in fleet.client.run_stream(request)]
+        run = request.run_id
+
+        async def allow_here(call: str, run: str = run) -> None:
+            here.approve(run, call, "allow")
+
+        local = await followed(here.run_stream(request), allow_here)
+        remote = await followed(
+            fleet.client.run_stream(request), lambda call, run=run: fleet.client.approve(run, call, "allow")
+        )
 
         assert [chunk.sequence for chunk in local] == list(range(1, len(local) + 1))
         assert [chunk.sequence for chunk in remote] == list(range(1, len(remote) + 1))

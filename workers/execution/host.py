@@ -85,17 +85,17 @@ class FleetHost:
     async def checkpoints(self) -> list[str]:
         return await self._services.sessions.list_checkpoints(self._session_id)
 
-    async def decision(self, asked: Approval) -> Decision:
+    async def decision(self, asked: Approval, announce: Callable[[Approval], Awaitable[None]]) -> Decision:
         with self._waits(f"approval:{asked.call_id}"):
-            while True:
-                approval = await self._look(asked)
-                assert approval is not None
-                if approval.decision is not None:
-                    break
+            approval = await self._ask(asked)
+            if approval.decision is None:
+                await announce(approval)
+            while approval.decision is None:
                 if approval.expires_ms is not None and now_ms() >= approval.expires_ms:
                     await self._nobody_decided(asked.call_id)
                 else:
                     await self._until_woken(approval.expires_ms)
+                approval = await self._ask(asked)
         await self._look()
         return approval.decision
 
@@ -161,6 +161,11 @@ class FleetHost:
                 yield
         finally:
             self._waiting_for.remove(what)
+
+    async def _ask(self, asked: Approval) -> Approval:
+        approval = await self._look(asked)
+        assert approval is not None
+        return approval
 
     async def _look(self, asked: Approval | None = None) -> Approval | None:
         """Say what the run waits for now, and ask. What comes after this wakes it."""
