@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.context import current_scope
@@ -50,6 +50,11 @@ def checkpoint_entry(checkpoint: SessionCheckpoint) -> list[str]:
 
 def artifact_entry(artifact: SessionArtifact) -> list[str]:
     return _entry("artifact", "", artifact)
+
+
+def parse_messages(texts: Sequence[str]) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = from_json(f"[{','.join(texts)}]")  # at once: a quarter of the time of one by one
+    return messages
 
 
 def state_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[str]]:
@@ -110,7 +115,18 @@ class SessionStore:
         texts: list[str] = await read_patiently(
             lambda: self._redis.lrange(self._key(session, "transcript"), after, last)
         )
-        return [json.loads(text) for text in texts]
+        return parse_messages(texts)
+
+    async def transcript_from(self, session: SessionKey, index: int) -> tuple[str, list[str]]:
+        """(when the transcript began, ms as text; its messages from ``index`` on, JSON each), read at one moment."""
+        born, texts = await read_patiently(lambda: self._read_from(session, index))
+        return born or "", texts
+
+    async def _read_from(self, session: SessionKey, index: int) -> list[Any]:
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(self._key(session, "meta"), "born")
+            pipeline.lrange(self._key(session, "transcript"), index, -1)
+            return await pipeline.execute()
 
     async def artifacts(self, session: SessionKey) -> list[SessionArtifact]:
         texts: list[str] = await read_patiently(lambda: self._redis.lrange(self._key(session, "artifacts"), 0, -1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,10 @@ from runtime_core.contracts.run import RunRequest
 from runtime_core.contracts.session import SessionArtifact
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.errors import SessionError
+from runtime_core.ids import SessionKey
 from runtime_core.plugins.builtin.session.redis import RedisSession
-from runtime_core.store.connection import connect
+from runtime_core.plugins.builtin.session.warm_transcripts import WarmTranscripts
+from runtime_core.store.connection import connect, connect_sync
 from runtime_core.store.runs import RunStore
 
 
@@ -167,3 +170,56 @@ async def test_two_tenants_may_use_the_same_session_name(sessions: RedisSession)
 async def test_a_value_that_json_cannot_hold_is_refused(sessions: RedisSession) -> None:
     with pytest.raises(SessionError, match="JSON"):
         await sessions.set_state("s", {"handle": object()})
+
+
+async def test_a_later_read_of_a_transcript_fetches_only_what_is_new(
+    sessions: RedisSession, server: EmbeddedRedis
+) -> None:
+    for number in range(3):
+        await sessions.append_message("s", {"role": "user", "content": number})
+    await sessions.load_messages("s")
+    await sessions.append_message("s", {"role": "user", "content": 3})
+    with connect_sync(server.url) as redis:
+        redis.config_set("slowlog-log-slower-than", 0)
+        messages = await sessions.load_messages("s")
+        redis.config_set("slowlog-log-slower-than", -1)
+        entries: Any = redis.slowlog_get(50)
+
+    assert [message["content"] for message in messages] == [0, 1, 2, 3]
+    reads = [entry["command"].split() for entry in entries if entry["command"].startswith(b"LRANGE")]
+    assert [read[-2:] for read in reads] == [[b"2", b"-1"]]
+    messages[0]["content"] = "changed by who read it"
+    assert (await sessions.load_messages("s"))[0]["content"] == 0
+
+
+async def test_a_transcript_that_began_anew_or_lost_its_end_is_read_anew(
+    sessions: RedisSession, server: EmbeddedRedis
+) -> None:
+    async def says(*contents: str) -> None:
+        for content in contents:
+            await sessions.append_message("s", {"role": "user", "content": content})
+
+    async def said() -> list[str]:
+        return [message["content"] for message in await sessions.load_messages("s")]
+
+    await says("a", "same")
+    assert await said() == ["a", "same"]
+    await sessions.delete_session("s")
+    await says("b", "same", "c")
+    assert await said() == ["b", "same", "c"]
+    with connect_sync(server.url) as redis:
+        (transcript,) = redis.scan_iter("*:transcript")
+        redis.ltrim(transcript, 0, 0)
+    await says("d", "e", "f")
+    assert await said() == ["b", "d", "e", "f"]
+
+
+async def test_a_process_keeps_as_many_messages_as_it_may(sessions: RedisSession) -> None:
+    warm = WarmTranscripts(bound=3)
+    store = await sessions._store()
+    for name in ("s", "t"):
+        for number in range(2):
+            await sessions.append_message(name, {"role": "user", "content": number})
+    for name in ("s", "t", "s"):
+        assert len(await warm.read(store, SessionKey(f"default/{name}"))) == 2
+    assert list(warm._kept) == ["default/s"]

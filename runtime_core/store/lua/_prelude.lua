@@ -142,7 +142,9 @@ end
 -- A session write, ["message"|"artifact"|"set"|"unset", key, value as JSON text].
 local function apply_entry(session, text)
   local kind, key, value = unpack(cjson.decode(text))
-  if kind == 'message' then call('RPUSH', session_key(session, 'transcript'), value)
+  if kind == 'message' then
+    local length = call('RPUSH', session_key(session, 'transcript'), value)
+    if length == 1 then call('HSET', session_key(session, 'meta'), 'born', integer(now)) end
   elseif kind == 'artifact' then call('RPUSH', session_key(session, 'artifacts'), value)
   elseif kind == 'set' then call('HSET', session_key(session, 'state'), key, value)
   elseif kind == 'unset' then call('HDEL', session_key(session, 'state'), key)

@@ -24,6 +24,7 @@ from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint, S
 from runtime_core.errors import SessionError
 from runtime_core.ids import SessionKey, scoped_run_id, split_session_key
 from runtime_core.plugins.builtin.session.exclusion import SessionExclusion
+from runtime_core.plugins.builtin.session.warm_transcripts import WarmTranscripts
 from runtime_core.plugins.typed_config import TypedConfig
 from runtime_core.store.connection import connect
 from runtime_core.store.meta import open_store
@@ -84,6 +85,7 @@ class RedisSession(TypedConfig):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         super().__init__(config)
         self._exclusion = SessionExclusion()
+        self._transcripts = WarmTranscripts()
         self._opening = asyncio.Lock()
         self._redis: Redis | None = None
         self._opened: SessionStore | None = None
@@ -119,7 +121,7 @@ class RedisSession(TypedConfig):
 
     async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
         key = _scope().session_key(session_id)
-        return merge_messages(await (await self._store()).messages(key), _written(key))
+        return merge_messages(await self._transcripts.read(await self._store(), key), _written(key))
 
     async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
         await self._write(session_id, [artifact_entry(artifact)])
