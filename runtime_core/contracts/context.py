@@ -18,6 +18,7 @@ from runtime_core.ids import DEFAULT_TENANT, SessionKey, session_key
 
 if TYPE_CHECKING:
     from runtime_core.events.bus import RuntimeEvent
+    from runtime_core.session_resources import SessionResources
 
 DepsT = TypeVar("DepsT")
 
@@ -92,6 +93,8 @@ class RunContext(Generic[DepsT]):
     usage: RunUsage = field(default_factory=RunUsage)
     artifacts: list[RunArtifact] = field(default_factory=list)
     agent_router: Any = None
+    #: Connections and the like that the plugins of the session share; the Runtime closes them.
+    session_resources: SessionResources | None = None
     #: Time limits that stand still while the run waits for a person, or for the store.
     deadlines: Deadlines = field(default_factory=Deadlines)
 

@@ -12,6 +12,7 @@ from runtime_core.kernel.optional_methods import call_if_present
 from runtime_core.kernel.tools import DefaultToolExecutor
 from runtime_core.plugins.loader import load_plugin, load_symbol
 from runtime_core.plugins.protocols import Seam
+from runtime_core.session_resources import SessionResources
 
 logger = logging.getLogger(__name__)
 
@@ -29,18 +30,24 @@ class AgentPlugins:
     context_assembler: Any = None
     #: Tools whose preflight has succeeded; failures are not remembered.
     ready_tools: set[str] = field(default_factory=set[str])
+    #: Shared with the plugins of the session's other agents.
+    session_resources: SessionResources
 
     async def close(self) -> None:
-        """Close the memory first, then whatever else can be closed; what fails is logged."""
+        """Close the memory first, then whatever else can be closed, then leave what is shared; what fails is logged."""
         for plugin in (self.memory, self.pattern, *self.tools.values(), self.tool_executor, self.context_assembler):
             try:
                 await call_if_present(plugin, "close")
             except Exception:
                 logger.exception("closing %s failed", type(plugin).__name__)
+        await self.session_resources.leave()
 
 
-def load_agent_plugins(agent: AgentDefinition) -> AgentPlugins:
-    """Raises PluginLoadError or PluginConfigError that names the plugin's place in the agents file."""
+def load_agent_plugins(agent: AgentDefinition, resources: SessionResources | None = None) -> AgentPlugins:
+    """Those of a session that has ``resources``, or its own.
+
+    Raises PluginLoadError or PluginConfigError that names the plugin's place in the agents file.
+    """
     where = f"agents['{agent.id}']"
 
     def load(seam: str, ref: PluginRef | None) -> Any:
@@ -57,6 +64,7 @@ def load_agent_plugins(agent: AgentDefinition) -> AgentPlugins:
         },
         tool_executor=load("tool_executor", agent.tool_executor) or DefaultToolExecutor(),
         context_assembler=load("context_assembler", agent.context_assembler),
+        session_resources=(SessionResources() if resources is None else resources).join(),
     )
 
 

@@ -180,6 +180,7 @@ class Lifecycle:
             artifacts=artifacts,
             agent_router=None if self.router is None else self.router(self.host, journal),
             deadlines=self._deadlines,
+            session_resources=self.plugins.session_resources,
         )
         if self._output_type is not None:
             context.system_prompt_fragments.append(instruction(self._output_type))

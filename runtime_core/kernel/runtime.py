@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from runtime_core.config.loader import load_config, load_config_dict
 from runtime_core.config.schema import AgentDefinition, AppConfig
@@ -42,6 +43,7 @@ from runtime_core.llm.traced import traced
 from runtime_core.plugins.builtin.pattern.base import STREAMING_HINT
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.session_cache import DEFAULT_BOUND, DEFAULT_IDLE_SECONDS, SessionPluginCache
+from runtime_core.session_resources import SessionResources
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,8 @@ class Runtime:
         self.plugin_cache: SessionPluginCache[AgentPlugins] = SessionPluginCache(
             close=AgentPlugins.close, bound=session_cache_size, idle_seconds=session_idle_seconds
         )
+        #: Each is kept by the plugins that share it.
+        self._resources: WeakValueDictionary[SessionKey, SessionResources] = WeakValueDictionary()
         warn_of_what_has_no_effect(config)
 
     @classmethod
@@ -221,6 +225,7 @@ class Runtime:
             await call_if_present(self._runtime_plugin, "invalidate_llm_client", agent_id)
         if changed:
             await call_if_present(self._runtime_plugin, "invalidate_mcp_pools_for_agents", changed)
+            await asyncio.gather(*(resources.close() for resources in list(self._resources.values())))
         await self._llm_clients.keep(self._versions.all())
         await self._events.emit("config.reloaded", old_version=old_version, new_version=version, changed_agents=changed)
         return changed
@@ -278,10 +283,15 @@ class Runtime:
     async def close_session(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Drop the session's plugins, those of an executing run after it; the next run starts with fresh ones."""
         await self.plugin_cache.evict(session_key(tenant, session_id))
-        await self.release_session(session_id)
+        await self.release_session(session_id, tenant=tenant)
 
-    async def release_session(self, session_id: str) -> None:
-        """Release what the runtime itself holds for the session; plugins stay. Doing it twice is no error."""
+    async def release_session(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
+        """Release what the runtime itself holds for the session, such as connections to MCP servers; plugins stay.
+
+        Doing it twice is no error; what a run still needs is made anew.
+        """
+        if (resources := self._resources.get(session_key(tenant, session_id))) is not None:
+            await resources.close()
         await call_if_present(self._runtime_plugin, "release_session", session_id)
 
     async def evict_sessions(self, predicate: Callable[[SessionKey], bool]) -> int:
@@ -371,18 +381,25 @@ class Runtime:
         """(plugins, whether they were warm). An agent that delegates to itself in its own session gets a second set."""
         key = (session, agent.id)
         if key in (busy := _busy_plugins.get()):
-            plugins = load_agent_plugins(agent)
+            plugins = self._load_plugins(session, agent)
             try:
                 yield plugins, False
             finally:
                 await plugins.close()
             return
-        async with self.plugin_cache.use(session, agent.id, lambda: load_agent_plugins(agent), fits) as (plugins, hit):
+        build = partial(self._load_plugins, session, agent)
+        async with self.plugin_cache.use(session, agent.id, build, fits) as (plugins, hit):
             token = _busy_plugins.set(busy | {key})
             try:
                 yield plugins, hit
             finally:
                 _busy_plugins.reset(token)
+
+    def _load_plugins(self, session: SessionKey, agent: AgentDefinition) -> AgentPlugins:
+        resources = self._resources.get(session)
+        if resources is None:
+            resources = self._resources[session] = SessionResources()
+        return load_agent_plugins(agent, resources)
 
     def _local_host(self, request: RunRequest, scope: RunScope) -> LocalHost:
         async def execute(child: RunRequest) -> RunResult:

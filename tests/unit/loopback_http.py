@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +34,7 @@ class LoopbackServer:
 
 
 @contextmanager
-def loopback_server(respond: Callable[[Received], Response]) -> Iterator[LoopbackServer]:
+def loopback_server(respond: Callable[[Received], Response]) -> Generator[LoopbackServer]:
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
@@ -55,7 +55,7 @@ def loopback_server(respond: Callable[[Received], Response]) -> Iterator[Loopbac
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any  # noqa: N815
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

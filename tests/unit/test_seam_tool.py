@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.plugins.protocols import Seam
 from runtime_core.plugins.registry import BUILTINS
+from tests.unit import mcp_plain_server
 from tests.unit.kernel_setup import config, recorded, request
 from tests.unit.loopback_http import Response, loopback_server
 
-TOOLS = sorted(set(BUILTINS[Seam.TOOL]) - {"mcp"})
+TOOLS = sorted(BUILTINS[Seam.TOOL])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,12 @@ CASES: dict[str, Case] = {
     ),
     "json_parse": Case(params={"text": "[1]"}, answer={"parsed": [1], "type": "list"}, bad={"text": "[1"}),
     "list_files": Case(params={}, answer={"files": ["notes.txt"], "count": 1}, config=ROOT),
+    "mcp": Case(
+        params={"tool": "add", "arguments": {"a": 1, "b": 2}},
+        answer={"content": ["3"], "isError": False},
+        bad={"tool": "ad"},
+        config={"server": {"command": sys.executable, "args": ["-IS", mcp_plain_server.__file__]}},
+    ),
     "min_max": Case(params={"numbers": "3, 1, 2", "action": "median"}, answer={"result": 2.0}, bad={"numbers": []}),
     "percentage": Case(
         params={"value": 200, "percent": 15, "operation": "increase"}, answer={"result": 230.0}, bad={"value": "x"}

@@ -92,8 +92,7 @@ async def close_session(process: WorkerProcess, session_id: str, tenant: str = D
 @_on_the_loop
 async def release_session(process: WorkerProcess, session_id: str, tenant: str = DEFAULT_TENANT) -> Answer:
     """Release what the runtime itself holds for a session; its plugins stay."""
-    check_name("tenant", tenant)
-    await process.runtime.release_session(check_session_id(session_id))
+    await process.runtime.release_session(check_session_id(session_id), tenant=check_name("tenant", tenant))
     return {"ok": "released"}
 
 
