@@ -107,7 +107,7 @@ class Exchange:
             timeout_s=limits.connect_timeout_s,
             tool=self._tool,
         )
-        headers = httpx.Headers([*outgoing.headers.items(), ("Host", url.netloc.decode())])
+        headers = httpx.Headers([*outgoing.headers.items(), ("Host", url.netloc.decode())], encoding="utf-8")
         timeout = httpx.Timeout(limits.timeout_s, connect=limits.connect_timeout_s)
         async with httpx.AsyncClient(trust_env=False, timeout=timeout) as client:
             for address in addresses:

@@ -35,12 +35,18 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", max_length=256)]
+HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$", max_length=16_384)]
+
+
 class HttpRequestParameters(Parameters):
     url: str = Field(min_length=1, max_length=8192, description="An http or https URL")
     method: Annotated[Literal["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"], BeforeValidator(_upper)] = Field(
         "GET", description="The method"
     )
-    headers: dict[str, str] = Field(default_factory=dict[str, str], max_length=64, description="Request headers")
+    headers: dict[HeaderName, HeaderValue] = Field(
+        default_factory=dict[HeaderName, HeaderValue], max_length=64, description="Request headers"
+    )
     body: Any = Field(None, description="An object or list is sent as JSON, a text as it is")
     timeout: PositiveFloat | None = Field(None, description="Seconds for the whole request")
 
@@ -85,7 +91,9 @@ class HttpRequestTool(BuiltinTool[HttpRequestParameters]):
 
 
 def _content(given: HttpRequestParameters) -> tuple[httpx.Headers, bytes | None]:
-    headers = httpx.Headers({"Accept-Encoding": "gzip", "User-Agent": "runlane"} | given.headers)
+    headers = httpx.Headers(
+        {"Accept-Encoding": "gzip", "User-Agent": "runlane"} | dict(given.headers), encoding="utf-8"
+    )
     if given.body is None:
         return headers, None
     if isinstance(given.body, str):

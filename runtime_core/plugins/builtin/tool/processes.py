@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE_S = 2.0
@@ -37,58 +38,73 @@ async def run_process(
     has ended: SIGTERM first while that still runs, then SIGKILL. A program that moves to a group of its own escapes.
     Raises OSError if it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=cwd,
-        env=dict(environment),
-        start_new_session=True,
-    )
-    outputs = [_Output(max_bytes), _Output(max_bytes)]
-    reading = [
-        asyncio.create_task(output.read_from(stream))
-        for output, stream in zip(outputs, (process.stdout, process.stderr), strict=True)
-        if stream is not None
-    ]
-    timed_out = False
-    try:
+    async with _Output(max_bytes) as stdout, _Output(max_bytes) as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout.write_end,
+            stderr=stderr.write_end,
+            cwd=cwd,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        timed_out = False
         try:
-            async with asyncio.timeout(timeout_s):
-                await process.wait()
-        except TimeoutError:
-            timed_out = True
-        await _end(process)
-        await asyncio.wait(reading, timeout=_LAST_OUTPUT_S)
-    finally:
-        _signal(process, signal.SIGKILL)
-        for task in reading:
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-        exit_code = await process.wait()
+            reading = [asyncio.create_task(output.read()) for output in (stdout, stderr)]
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await process.wait()
+            except TimeoutError:
+                timed_out = True
+            await _end(process)
+            await asyncio.wait(reading, timeout=_LAST_OUTPUT_S)
+        finally:
+            _signal(process, signal.SIGKILL)
+            exit_code = await process.wait()
     return ProcessOutcome(
         exit_code=exit_code,
-        stdout=bytes(outputs[0].kept),
-        stderr=bytes(outputs[1].kept),
+        stdout=bytes(stdout.kept),
+        stderr=bytes(stderr.kept),
         timed_out=timed_out,
-        truncated=any(output.cut for output in outputs),
+        truncated=stdout.cut or stderr.cut,
     )
 
 
 class _Output:
-    """The first bytes of a stream; the rest is read and dropped, so that the program does not block on its pipe."""
+    """The first bytes of a program's output; the rest is read and dropped, so that it does not block on its pipe.
+
+    With a pipe of its own: asyncio's would have ``Process.wait`` wait for everyone who holds it.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self.kept = bytearray()
         self.cut = False
         self._max_bytes = max_bytes
 
-    async def read_from(self, stream: asyncio.StreamReader) -> None:
-        while chunk := await stream.read(_CHUNK):
+    async def __aenter__(self) -> Self:
+        read_end, self.write_end = os.pipe()
+        self._stream = asyncio.StreamReader()
+        self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self._stream), os.fdopen(read_end, "rb", buffering=0)
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close_write_end()
+        self._transport.close()
+
+    async def read(self) -> None:
+        """Until the program, and whoever else holds its pipe, has closed it."""
+        self._close_write_end()
+        while chunk := await self._stream.read(_CHUNK):
             room = self._max_bytes - len(self.kept)
             self.kept += chunk[:room]
             self.cut = self.cut or len(chunk) > room
+
+    def _close_write_end(self) -> None:
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
