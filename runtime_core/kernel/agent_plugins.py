@@ -9,7 +9,7 @@ from typing import Any
 from runtime_core.config.schema import AgentDefinition, PluginRef
 from runtime_core.errors import PluginError
 from runtime_core.kernel.optional_methods import call_if_present
-from runtime_core.kernel.tools import DefaultToolExecutor
+from runtime_core.plugins.builtin.executor.calling import DirectToolExecutor
 from runtime_core.plugins.loader import load_plugin, load_symbol
 from runtime_core.plugins.protocols import Seam
 from runtime_core.session_resources import SessionResources
@@ -62,7 +62,7 @@ def load_agent_plugins(agent: AgentDefinition, resources: SessionResources | Non
         tools={
             ref.id: load_plugin("tool", ref, where=f"{where}.tools['{ref.id}']") for ref in agent.tools if ref.enabled
         },
-        tool_executor=load("tool_executor", agent.tool_executor) or DefaultToolExecutor(),
+        tool_executor=load("tool_executor", agent.tool_executor) or DirectToolExecutor(),
         context_assembler=load("context_assembler", agent.context_assembler),
         session_resources=(SessionResources() if resources is None else resources).join(),
     )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
 from runtime_core.contracts.context import RunContext, current_call_id
 from runtime_core.contracts.run import ErrorDetails, RunArtifact
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
-from runtime_core.errors import LeaseLost, ToolError, ToolTimeoutError, ToolValidationError
+from runtime_core.errors import ToolError, ToolValidationError
 from runtime_core.ids import ScopedRunId, scoped_run_id
 from runtime_core.kernel.approvals import Approvals
+from runtime_core.kernel.background_jobs import cancel_job, poll_job, submit_job
 from runtime_core.kernel.budget import check_tool_budget
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.optional_methods import call_if_present, optional_method
 from runtime_core.kernel.steps import Note, tool_error
 from runtime_core.kernel.threads import LiveThreads
+from runtime_core.plugins.builtin.executor.calling import refuse_unless
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 from runtime_core.tracing import span
 
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: In ``context.scratch``: tools of whose repeats the run has warned.
 _WARNED_KEY = "warned_tools"
+#: In ``context.scratch``: artifacts, from the first on, that notes of calls hold.
+_NOTED_ARTIFACTS_KEY = "noted_artifacts"
 
 
 class AsyncTool:
@@ -45,32 +49,6 @@ class AsyncTool:
             return await self._tool.invoke(params, context)
         outcome = await self._threads.call(self._run, self._tool.invoke, params, context)
         return await outcome if inspect.isawaitable(outcome) else outcome
-
-
-class DefaultToolExecutor:
-    """Calls the tool, for at most its ``execution_spec().default_timeout_ms``."""
-
-    async def execute(self, request: ToolExecutionRequest) -> ToolExecutionResult:
-        timeout_ms = request.execution_spec.default_timeout_ms
-        deadline = asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000)
-        try:
-            async with deadline:
-                data = await request.tool.invoke(request.params, request.context)
-        except asyncio.CancelledError as error:
-            if _cancelled_from_outside():
-                raise
-            return _failed(request.tool_id, ToolError("the tool was cancelled from within"), error)
-        except TimeoutError as error:
-            if deadline.expired():
-                return _failed(request.tool_id, ToolTimeoutError(f"the tool took longer than {timeout_ms} ms"), error)
-            return _failed(request.tool_id, ToolTimeoutError(str(error) or "the tool timed out"), error)
-        except LeaseLost:
-            raise
-        except ToolError as error:
-            return _failed(request.tool_id, error, error.__cause__)
-        except Exception as error:
-            return _failed(request.tool_id, ToolError(str(error) or type(error).__name__), error)
-        return ToolExecutionResult(tool_id=request.tool_id, success=True, data=data)
 
 
 class BoundTool:
@@ -99,6 +77,8 @@ class BoundTool:
         self._journal = journal
         self._approvals = approvals
         run = scoped_run_id(context.scope.tenant, context.run_id)
+        #: Background jobs of this run → the id of the call that began them.
+        self._jobs: dict[str, str] = {}
         self._async_tool = AsyncTool(tool, threads, run)
 
     def __getattr__(self, name: str) -> Any:
@@ -152,7 +132,10 @@ class BoundTool:
         except ToolError as error:
             self._journal.note(Note(key=key, error=ErrorDetails.from_exception(error)))
             raise
+        # Of calls that go side by side the first that ends takes what all have made so far.
+        made = max(made, run.scratch.get(_NOTED_ARTIFACTS_KEY, 0))
         artifacts = [RunArtifact.model_validate(one, from_attributes=True) for one in run.artifacts[made:]]
+        run.scratch[_NOTED_ARTIFACTS_KEY] = len(run.artifacts)
         self._journal.note(Note(key=key, value=result.data, metadata=dict(result.metadata), artifacts=artifacts))
         return result
 
@@ -162,7 +145,7 @@ class BoundTool:
         failure: BaseException | None = None
         try:
             await self._prepare(arguments)
-            result = _as_result(self.tool_id, await self._executor.execute(self._request(arguments, call_id)))
+            result = _as_result(self.tool_id, await self._call(self._request(arguments, call_id)))
             if not result.success:
                 raise _error_of(result)
             return result
@@ -174,6 +157,25 @@ class BoundTool:
                 await self._after(arguments, result, failure)
             finally:
                 current_call_id.reset(outer)
+
+    async def _call(self, request: ToolExecutionRequest) -> Any:
+        """Have the executor call the tool; what a streaming tool says on the way goes out as ``tool.delta``."""
+        executor = self._executor
+        if (evaluate := optional_method(executor, "evaluate_policy")) is not None:
+            refuse_unless(await evaluate(request), self.tool_id)
+        stream = optional_method(executor, "execute_stream")
+        if stream is None or not request.execution_spec.supports_streaming:
+            return await executor.execute(request)
+        data: Any = None
+        async with aclosing(stream(request)) as parts:
+            async for part in parts:
+                if isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "result":
+                    data = cast("dict[str, Any]", part).get("data")
+                else:
+                    await self._context.event_bus.emit(
+                        "tool.delta", tool_id=self.tool_id, call_id=request.call_id, chunk=part
+                    )
+        return data
 
     async def _warn_of_repeats(self) -> None:
         """Once per run: if its process dies within this tool, the tool is called again."""
@@ -187,6 +189,28 @@ class BoundTool:
             tool_id=self.tool_id,
             hint="a call that was cut is made again when the run resumes: have the tool use its call_id as a key",
         )
+
+    async def invoke_background(self, params: dict[str, Any] | None, context: Any = None) -> Any:
+        """Have the tool begin a job, and return its handle; counts as a call, and may need a person as one."""
+        run, arguments = self._context, dict(params or {})
+        await run.scope.guard()
+        check_tool_budget(run.run_request.budget, run.usage)
+        run.usage.tool_calls += 1
+        call_id = next_call_id(run, self.tool_id)
+        await self._approvals.check(self.tool_id, self._tool, arguments, call_id)
+        await self._prepare(arguments)
+        handle = await submit_job(self.tool_id, self._tool, arguments, run, call_id)
+        self._jobs[handle.job_id] = call_id
+        return handle
+
+    async def poll_job(self, handle: Any, context: Any = None) -> Any:
+        """How a job stands."""
+        call_id = self._jobs.get(handle.job_id, handle.job_id)
+        return await poll_job(self.tool_id, self._tool, handle, self._context, call_id)
+
+    async def cancel_job(self, handle: Any, context: Any = None) -> bool:
+        """Whether the job was ended."""
+        return await cancel_job(self.tool_id, self._tool, handle, self._context)
 
     async def fallback(self, error: Exception, params: dict[str, Any], context: Any = None) -> Any:
         """The tool's own fallback; one without raises ``error``."""
@@ -265,14 +289,3 @@ def _error_of(result: ToolExecutionResult) -> ToolError:
         error.__cause__ = cause
     error.with_context(tool_id=result.tool_id)
     return error
-
-
-def _failed(tool_id: str, error: ToolError, cause: BaseException | None) -> ToolExecutionResult:
-    if cause is not error:
-        error.__cause__ = cause
-    return ToolExecutionResult(tool_id=tool_id, success=False, error=error.message, exception=error)
-
-
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

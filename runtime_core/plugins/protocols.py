@@ -123,11 +123,13 @@ class Tool(Protocol):
 
 
 class ToolExecutor(Protocol):
-    """How tools are called: timeouts, policies, retries. ``execute`` alone is required.
+    """How tools are called: timeouts, policies, retries. ``execute`` alone is required. An executor with
+    ``max_concurrency`` has patterns make so many calls of one batch side by side.
 
     1. ``execute`` never raises for a failing tool: the failure is in the result, with its error.
     2. Cancellation passes through.
     3. ``evaluate_policy`` decides before the call; a refused call does not reach the tool.
+    4. ``execute_stream`` yields what a tool that ``supports_streaming`` yields; it raises the ToolError of a failure.
     """
 
     async def execute(self, request: ToolExecutionRequest) -> ToolExecutionResult: ...

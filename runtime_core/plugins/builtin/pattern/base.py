@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
@@ -28,7 +29,13 @@ from runtime_core.errors import (
 )
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, Message, TextDelta
 from runtime_core.llm.usage import check_cost_budget, record_llm_call
-from runtime_core.plugins.builtin.pattern.run_notes import announce_artifacts, next_call_id, note_unknown_cost
+from runtime_core.plugins.builtin.executor.side_by_side import side_by_side
+from runtime_core.plugins.builtin.pattern.run_notes import (
+    announce_artifacts,
+    next_call_id,
+    note_retry_request,
+    note_unknown_cost,
+)
 from runtime_core.suggestions import did_you_mean
 
 #: In ``context_hints``: the run's reader wants text as the model writes it.
@@ -105,6 +112,7 @@ class Pattern:
                 raise ToolNotFoundError(f"there is no tool {tool_id!r}", hint=hint, tool_id=tool_id)
             outcome = await tool.execute(arguments, call_id=call_id)
         except asyncio.CancelledError:
+            await self.emit("tool.cancelled", tool_id=tool_id, call_id=call_id)
             raise
         except HandoffSignal as signal:
             output = signal.result.final_output
@@ -112,9 +120,10 @@ class Pattern:
             raise
         except BaseException as error:
             details = ErrorDetails.from_exception(error).model_dump()
-            await self.emit(
-                "tool.failed", tool_id=tool_id, error=_message(error), error_details=details, call_id=call_id
-            )
+            told = {"tool_id": tool_id, "error": _message(error), "call_id": call_id}
+            if (attempt := note_retry_request(context, tool_id, error)) is not None:
+                await self.emit("tool.retry_requested", attempt=attempt, **told)
+            await self.emit("tool.failed", error_details=details, **told)
             raise
         context.tool_results.append({"tool_id": tool_id, "result": outcome.data})
         await self.emit(
@@ -127,22 +136,35 @@ class Pattern:
         return outcome.data
 
     async def call_tool_batch(self, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
-        """Call tools one after the other; one outcome per request, data or the ToolError that ended it."""
+        """Call tools; one outcome per request, in their order: data, or the ToolError that ended it.
+
+        They go one after the other, or those that may side by side if the tool executor says how many.
+        """
         context = self.context
         batch_id = next_call_id(context, "batch")
         call_ids = [next_call_id(context, tool_id) for tool_id, _ in requests]
         await self.emit("tool.batch.started", batch_id=batch_id, call_ids=call_ids, concurrent_count=len(requests))
-        outcomes: list[Any] = []
-        for (tool_id, params), call_id in zip(requests, call_ids, strict=True):
-            try:
-                outcomes.append(await self._call_tool(tool_id, params, call_id))
-            except ToolError as error:
-                outcomes.append(error)
+        limit: int = getattr(context.tool_executor, "max_concurrency", 1)
+        calls = [
+            (limit > 1 and self._may_go_beside(tool_id), partial(self._outcome, tool_id, params, call_id))
+            for (tool_id, params), call_id in zip(requests, call_ids, strict=True)
+        ]
+        outcomes = await side_by_side(calls, limit=limit)
         failures = sum(isinstance(outcome, ToolError) for outcome in outcomes)
         await self.emit(
             "tool.batch.completed", batch_id=batch_id, successes=len(outcomes) - failures, failures=failures
         )
         return outcomes
+
+    def _may_go_beside(self, tool_id: str) -> bool:
+        tool = self.context.tools.get(tool_id)
+        return tool is not None and bool(tool.execution_spec().concurrency_safe)
+
+    async def _outcome(self, tool_id: str, params: dict[str, Any], call_id: str) -> Any:
+        try:
+            return await self._call_tool(tool_id, params, call_id)
+        except ToolError as error:
+            return error
 
     async def call_llm(
         self,

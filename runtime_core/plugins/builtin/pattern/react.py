@@ -74,8 +74,7 @@ class ReactPattern(TypedConfig, Pattern):
         if not response.tool_calls:
             return {"type": "final", "content": response.output_text}
         self._messages.append(_assistant_message(response))
-        for call in response.tool_calls:
-            content = await self._result_for_model(call)
+        for call, content in zip(response.tool_calls, await self._results_for_model(response.tool_calls), strict=True):
             self._messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content})
         return {"type": "continue", "tools": [call.name for call in response.tool_calls]}
 
@@ -91,14 +90,22 @@ class ReactPattern(TypedConfig, Pattern):
                 raise
             raise TimeoutError(f"step {step} took longer than its step_timeout_ms of {timeout_ms}") from error
 
+    async def _results_for_model(self, calls: list[LLMToolCall]) -> list[str]:
+        """What the model is told of each call. A batch is one durable step, so it is one only if that saves time."""
+        if len(calls) > 1 and getattr(self.context.tool_executor, "max_concurrency", 1) > 1:
+            sound = [call for call in calls if call.problem is None]
+            outcomes = await self.call_tool_batch([(self._tool_id(call.name), call.arguments) for call in sound])
+            told = dict(zip(map(id, sound), map(_told, outcomes), strict=True))
+            return [told.get(id(call), f"Error: {call.problem}") for call in calls]
+        return [await self._result_for_model(call) for call in calls]
+
     async def _result_for_model(self, call: LLMToolCall) -> str:
         if call.problem is not None:
             return f"Error: {call.problem}"
         try:
-            data = await self.call_tool(self._tool_id(call.name), call.arguments)
+            return _told(await self.call_tool(self._tool_id(call.name), call.arguments))
         except ToolError as error:
-            return f"Error: {error.message}" + (f" ({error.hint})" if error.hint else "")
-        return text_for_model(data)
+            return _told(error)
 
     def _max_steps(self) -> int:
         """The smaller one of the request's budget and the pattern's config."""
@@ -135,6 +142,12 @@ class ReactPattern(TypedConfig, Pattern):
             return name
         matches = [tool_id for tool_id, tool in self.context.tools.items() if tool.describe().get("name") == name]
         return matches[0] if matches else name
+
+
+def _told(outcome: Any) -> str:
+    if isinstance(outcome, ToolError):
+        return f"Error: {outcome.message}" + (f" ({outcome.hint})" if outcome.hint else "")
+    return text_for_model(outcome)
 
 
 def _function(tool_id: str, description: dict[str, Any]) -> dict[str, Any]:

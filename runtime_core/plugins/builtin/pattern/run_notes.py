@@ -6,12 +6,14 @@ from typing import Any
 
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunArtifact
+from runtime_core.errors import ModelRetryError
 from runtime_core.ids import derived_run_id
 from runtime_core.llm.usage import cost_is_unknown
 
 #: The iteration that the pattern is in, from 0.
 STEP_KEY = "step"
 _ORDINALS_KEY = "tool_ordinals"
+_RETRIES_KEY = "tool_retry_requests"
 _ANNOUNCED_KEY = "announced_artifacts"
 _COST_SKIPPED_KEY = "cost_skipped"
 
@@ -23,6 +25,19 @@ def next_call_id(context: RunContext[Any], tool_id: str) -> str:
     ordinal = ordinals.get((step, tool_id), 0)
     ordinals[step, tool_id] = ordinal + 1
     return derived_run_id(context.run_id, str(step), tool_id, str(ordinal))
+
+
+def note_retry_request(context: RunContext[Any], tool_id: str, error: BaseException) -> int | None:
+    """How often the tool has now asked the model to try again (a ModelRetryError, of whatever SDK); None if it did not,
+    or has done so more often than the budget's ``max_validation_retries``.
+    """
+    counts: dict[str, int] = context.scratch.setdefault(_RETRIES_KEY, {})
+    if getattr(error.__cause__, "code", None) != ModelRetryError.code:
+        return None
+    counts[tool_id] = counts.get(tool_id, 0) + 1
+    budget = context.run_request.budget
+    limit = budget.max_validation_retries if budget else 3
+    return counts[tool_id] if limit is None or counts[tool_id] <= limit else None
 
 
 async def announce_artifacts(context: RunContext[Any]) -> None:
