@@ -205,7 +205,7 @@ class BoundTool:
 
     async def poll_job(self, handle: Any, context: Any = None) -> Any:
         """How a job stands."""
-        call_id = self._jobs.get(handle.job_id, handle.job_id)
+        call_id: str = self._jobs.get(handle.job_id) or str(handle.job_id)
         return await poll_job(self.tool_id, self._tool, handle, self._context, call_id)
 
     async def cancel_job(self, handle: Any, context: Any = None) -> bool:

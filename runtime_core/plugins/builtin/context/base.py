@@ -1,0 +1,83 @@
+"""What the builtin context assemblers have in common: they choose, and say what they left out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
+
+from runtime_core.contracts.run import RunRequest
+from runtime_core.contracts.session import SessionArtifact
+from runtime_core.plugins.builtin.context.exchanges import Exchange, Message, exchanges, messages_of
+from runtime_core.plugins.protocols import SessionManager
+from runtime_core.plugins.typed_config import TypedConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    transcript: list[Message]
+    session_artifacts: list[SessionArtifact]
+    #: What was left out, and why; the run's ``context.assembly_metadata``.
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Assembler(TypedConfig):
+    """Keeps whole exchanges of the transcript, and the newest ``max_artifacts`` artifacts. What is stored stays."""
+
+    strategy: ClassVar[str]
+
+    async def assemble(
+        self, *, request: RunRequest, session_state: dict[str, Any], session_manager: SessionManager
+    ) -> Assembly:
+        given = exchanges(await session_manager.load_messages(request.session_id))
+        artifacts = await session_manager.list_artifacts(request.session_id)
+        transcript, kept = self.choose(given)
+        most: int = self.cfg.max_artifacts
+        kept_tokens, tokens = (sum(exchange.tokens for exchange in some) for some in (kept, given))
+        return Assembly(
+            transcript=transcript,
+            session_artifacts=artifacts[-most:] if most else [],
+            metadata={
+                "assembler": self.strategy,
+                "strategy": self.strategy,
+                "kept_tokens": kept_tokens,
+                "omitted_messages": len(messages_of(given)) - len(messages_of(kept)),
+                "omitted_tokens": tokens - kept_tokens,
+                "omitted_artifacts": max(0, len(artifacts) - most),
+                **self.more_metadata(),
+            },
+        )
+
+    @abstractmethod
+    def choose(self, given: Sequence[Exchange]) -> tuple[list[Message], list[Exchange]]:
+        """The transcript for the run, and the exchanges that it is made of."""
+
+    def more_metadata(self) -> dict[str, Any]:
+        return {}
+
+
+class TokenBudgetAssembler(Assembler):
+    """Keeps what ``max_input_tokens`` less ``reserve_for_response`` have room for; tokens as ``tokens_of`` estimates."""
+
+    class Config(BaseModel):
+        max_input_tokens: PositiveInt = 8_000
+        max_artifacts: NonNegativeInt = 10
+        reserve_for_response: NonNegativeInt = 2_000
+
+    @property
+    def budget(self) -> int:
+        return max(0, self.cfg.max_input_tokens - self.cfg.reserve_for_response)
+
+    def choose(self, given: Sequence[Exchange]) -> tuple[list[Message], list[Exchange]]:
+        kept = self.keep(given)
+        return messages_of(kept), kept
+
+    def keep(self, given: Sequence[Exchange]) -> list[Exchange]:
+        """Those of ``given`` that stay, in order."""
+        raise NotImplementedError
+
+    def more_metadata(self) -> dict[str, Any]:
+        return {"budget_input_tokens": self.cfg.max_input_tokens, "token_counter": "characters/4"}
