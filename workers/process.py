@@ -106,6 +106,7 @@ class WorkerProcess:
             shared_sessions_only=True,
             session_cache_size=settings.session_cache_size,
             session_idle_seconds=settings.session_idle_s,
+            deps_factories=settings.deps_factories,
         )
         problems = await asyncio.to_thread(self.runtime.problems_of, config)
         for problem in problems:

@@ -49,6 +49,14 @@ def _check_tenant(value: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _check_deps(value: str) -> str:
+    for path in filter(None, value.replace(" ", "").split(",")):
+        module, _, function = path.partition(":")
+        if not all(part.isidentifier() for part in [*module.split("."), function]):
+            raise ValueError(f"{path!r} is not a path; write module:function, and commas between several")
+    return value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -70,6 +78,8 @@ class Settings(BaseSettings):
     #: Path of the agents file.
     config: Path | None = None
     tenant: Annotated[str, AfterValidator(_check_tenant)] = DEFAULT_TENANT
+    #: Functions, module:function with commas between them, that a request may name as the factory of its deps.
+    deps: Annotated[str, AfterValidator(_check_deps)] = ""
     #: Runs that execute at once in one worker.
     concurrency: PositiveInt = 100
     #: Workers to wait for at start before the first partition is acquired.
@@ -133,6 +143,11 @@ class Settings(BaseSettings):
                 "\n".join(_problem(detail) for detail in error.errors(include_url=False)),
                 hint="correct or unset the variable",
             ) from None
+
+    @property
+    def deps_factories(self) -> list[str]:
+        """The paths in ``deps``."""
+        return [path for path in self.deps.replace(" ", "").split(",") if path]
 
     @model_validator(mode="after")
     def _soft_before_hard(self) -> Self:

@@ -17,6 +17,8 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
+    WithJsonSchema,
     field_serializer,
     field_validator,
     model_validator,
@@ -29,6 +31,21 @@ from runtime_core.wording import in_words
 
 #: What ``check_name`` asks for, for those who read the JSON schema.
 _RUN_ID_SCHEMA: dict[str, JsonValue] = {"pattern": f"^{NAME.pattern}$"}
+_DEPS_SCHEMA: dict[str, JsonValue] = {
+    "description": "A factory of the workers and what to call it with; its result is the run's deps.",
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {
+                "factory": {"type": "string", "minLength": 1, "maxLength": 256},
+                "arguments": {"type": "object", "additionalProperties": True},
+            },
+            "required": ["factory"],
+            "additionalProperties": False,
+        },
+        {"type": "null"},
+    ],
+}
 
 
 class StopReason(StrEnum):
@@ -67,11 +84,35 @@ class RunBudget(BaseModel):
     max_resume_attempts: NonNegativeInt | None = 3
 
 
+class DepsFactory(BaseModel):
+    """``deps`` that can travel: the name of a factory that the worker knows, and what to call it with.
+
+    Its JSON, ``{"factory": "store", "arguments": {"region": "eu"}}``, means the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factory: str = Field(min_length=1, max_length=256)
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, deps: Any) -> DepsFactory | None:
+        """What ``deps`` names, or None if it is an object of its own: a mapping with other keys is one."""
+        if isinstance(deps, DepsFactory):
+            return deps
+        if isinstance(deps, dict) and "factory" in deps and deps.keys() <= cls.model_fields.keys():
+            try:
+                return cls.model_validate(deps)
+            except ValidationError:
+                return None
+        return None
+
+
 class RunRequest(BaseModel):
     """One request to one agent.
 
-    ``deps`` is a Python object and stays in the process. ``output_type`` is a class, or the JSON schema of one: that is
-    what crosses to the fleet.
+    ``deps`` is any Python object in process; across processes it is a DepsFactory, and other objects stay behind.
+    ``output_type`` is a class, or the JSON schema of one: that is what crosses to the fleet.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, json_schema_extra={"additionalProperties": False})
@@ -85,7 +126,9 @@ class RunRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     context_hints: dict[str, Any] = Field(default_factory=dict)
     budget: RunBudget | None = None
-    deps: Any = Field(default=None, exclude=True)
+    deps: Annotated[Any, WithJsonSchema(_DEPS_SCHEMA)] = Field(
+        default=None, exclude_if=lambda deps: DepsFactory.of(deps) is None
+    )
     output_type: type[BaseModel] | dict[str, Any] | None = None
     durable: bool = False
     resume_from_checkpoint: str | None = None
@@ -124,6 +167,17 @@ class RunRequest(BaseModel):
             return check_session_id(value)
         except InvalidInputError as error:
             raise ValueError(str(error)) from error
+
+
+def refuse_object_as_deps(request: RunRequest) -> None:
+    """Raises InvalidInputError if its deps cannot go to another process."""
+    if request.deps is not None and DepsFactory.of(request.deps) is None:
+        raise InvalidInputError(
+            "deps is a Python object and cannot travel to the fleet",
+            hint='name a factory that the workers know, {"factory": "<name>", "arguments": {…}} with JSON values, '
+            "or run the request with the in-process Runtime",
+            run_id=request.run_id,
+        )
 
 
 class RunUsage(BaseModel):

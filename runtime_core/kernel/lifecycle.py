@@ -68,6 +68,8 @@ class Lifecycle:
     scope: RunScope
     threads: LiveThreads
     host: RunHost
+    #: What the request's deps are, or what the factory that they name has made.
+    deps: Any = None
     #: Makes the run's router, where agents may delegate to each other.
     router: Callable[[RunHost, Journal], AgentRouter] | None = None
     #: Whether the output leaves the process, so that it must be JSON.
@@ -168,7 +170,7 @@ class Lifecycle:
             run_request=self.request,
             event_bus=self.events,
             scope=self.scope,
-            deps=self.request.deps,
+            deps=self.deps,
             state=state,
             llm_client=None if model is None else JournaledClient(model, journal),
             llm_options=self.agent.llm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -27,6 +27,7 @@ from runtime_core.kernel.agent_info import describe_agent
 from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
 from runtime_core.kernel.agent_versions import AgentVersions
 from runtime_core.kernel.budget import effective_budget
+from runtime_core.kernel.deps import built_deps
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.local_host import LocalHost, LocalState
@@ -62,6 +63,7 @@ class Runtime:
 
     ``session_manager`` takes the place of the config's in-memory or Redis one. With ``shared_sessions_only``, as on a
     worker, a session plugin that other processes cannot see is refused with ConfigError, and outputs must be JSON.
+    ``deps_factories`` are the paths, ``module:function``, that a request may name as the factory of its deps.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Runtime:
         shared_sessions_only: bool = False,
         session_cache_size: int = DEFAULT_BOUND,
         session_idle_seconds: float = DEFAULT_IDLE_SECONDS,
+        deps_factories: Sequence[str] = (),
     ) -> None:
         self._versions = AgentVersions(config, config_version)
         self._config_path: Path | None = None
         self._shared_sessions_only = shared_sessions_only
+        self._deps_factories = tuple(deps_factories)
         self._events: Any = load_plugin("events", config.events, where="events")
         self._owns_session_manager = session_manager is None or config.session.type not in _REPLACED_SESSION_TYPES
         self._sessions: Any = self._choose_session_manager(session_manager)
@@ -352,10 +356,11 @@ class Runtime:
         async with (
             self._llm_clients.use(agent) as llm_client,
             self._plugins(key, agent, fits) as (plugins, hit),
+            built_deps(request.deps, self._deps_factories) as deps,
         ):
             await events.emit("run.validated")
             result = await (
-                self._run_by_plugin(prepared, plugins)
+                self._run_by_plugin(prepared.model_copy(update={"deps": deps}), plugins)
                 if self._runtime_plugin is not None
                 else Lifecycle(
                     request=prepared,
@@ -367,6 +372,7 @@ class Runtime:
                     scope=scope,
                     threads=self._threads,
                     host=scope.host or self._local_host(request, scope),
+                    deps=deps,
                     router=self._router(scope),
                     json_only=self._shared_sessions_only,
                 ).run()

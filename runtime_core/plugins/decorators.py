@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
-from runtime_core.plugins import registry
+from runtime_core.plugins import deps, registry
 from runtime_core.plugins.function_tool import describe_as
 from runtime_core.plugins.protocols import Seam
 
@@ -56,6 +56,20 @@ event_bus = _decorator(Seam.EVENTS)
 tool_executor = _decorator(Seam.TOOL_EXECUTOR)
 context_assembler = _decorator(Seam.CONTEXT_ASSEMBLER)
 runtime = _decorator(Seam.RUNTIME)
+
+
+def deps_factory(name: str) -> Callable[[PluginT], PluginT]:
+    """Register a function, plain or async, that makes the ``deps`` of a run: ``{"factory": name, "arguments": {…}}``.
+
+    It gets the arguments by keyword, once per attempt. What it returns is closed after the run if it has ``aclose`` or
+    ``close``.
+    """
+
+    def decorate(factory: PluginT) -> PluginT:
+        deps.register(name, factory)
+        return factory
+
+    return decorate
 
 
 @overload

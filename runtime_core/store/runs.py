@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import RunIds
-from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest
+from runtime_core.contracts.run import ErrorDetails, RunRecord, RunRequest, refuse_object_as_deps
 from runtime_core.doorbell import argsrepr, doorbell
 from runtime_core.errors import ConfigError, InvalidInputError, QueueFull, RunConflict, RunlaneError, RunNotFound
 from runtime_core.ids import (
@@ -153,12 +153,7 @@ class RunStore:
 
     def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
         check_name("tenant", tenant)
-        if request.deps is not None:
-            raise InvalidInputError(
-                "deps is a Python object and cannot travel to the fleet",
-                hint="leave it out, or run the request with the in-process Runtime",
-                run_id=request.run_id,
-            )
+        refuse_object_as_deps(request)
         try:
             body = request.model_dump_json()
         except ValueError as error:
