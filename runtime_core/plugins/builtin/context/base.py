@@ -60,7 +60,7 @@ class Assembler(TypedConfig):
 
 
 class TokenBudgetAssembler(Assembler):
-    """Keeps what ``max_input_tokens`` less ``reserve_for_response`` have room for; tokens as ``tokens_of`` estimates."""
+    """Keeps what ``max_input_tokens`` less ``reserve_for_response`` have room for; tokens are as ``tokens_of`` says."""
 
     class Config(BaseModel):
         max_input_tokens: PositiveInt = 8_000

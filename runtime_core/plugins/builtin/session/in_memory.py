@@ -48,7 +48,7 @@ class InMemorySession(TypedConfig):
             yield self._session(session_id).state
 
     async def get_state(self, session_id: str) -> dict[str, Any]:
-        return self._session(session_id).state
+        return self._peek(session_id).state
 
     async def set_state(self, session_id: str, state: dict[str, Any]) -> None:
         self._session(session_id).state = state
