@@ -14,6 +14,7 @@ from producer.cli import (
     fleet,
     flower,
     gateway,
+    plugins,
     run_list,
     runs,
     sessions,
@@ -66,6 +67,8 @@ app.command("close-session", rich_help_panel="Operate")(control.close_session)
 app.command("release-session", rich_help_panel="Operate")(control.release_session)
 app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
 app.command("validate", rich_help_panel="Operate")(agents.validate)
+app.command("plugins", rich_help_panel="Operate")(plugins.plugins)
+app.command("schema", rich_help_panel="Operate")(plugins.schema)
 
 
 @app.command("version", rich_help_panel="Operate")

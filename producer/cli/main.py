@@ -18,6 +18,8 @@ _EXTRA_OF_PACKAGE = {
     "greenlet": "worker",
     "pydantic_ai": "worker",
     "structlog": "worker",
+    "httpx": "worker",
+    "mcp": "mcp",
     "flower": "flower",
     "starlette": "gateway",
     "uvicorn": "gateway",

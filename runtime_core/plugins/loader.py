@@ -52,6 +52,12 @@ def load_symbol(seam: Seam, ref: PluginRef, *, where: str) -> Any:
     path = registry.builtin_path(seam, name)
     if path is not None:
         return _import_symbol(path, where)
+    offer = registry.installed(seam, name)
+    if offer is not None:
+        try:
+            return offer.load()
+        except PluginLoadError as error:
+            raise PluginLoadError(f"{where}: {error.message}", hint=error.hint) from error.__cause__
     known = registry.known_types(seam)
     package = registry.NEEDS_PACKAGE.get(seam, {}).get(name)
     if package is not None:

@@ -1,4 +1,13 @@
-"""Which plugins have a name: the builtins, imported when first asked for, and those that decorators register."""
+"""Which plugins have a name: the builtins, those that decorators register, and those that installed packages offer.
+
+A package offers them in the entry point group ``runlane.plugins``, each by the name ``<seam>.<type>``::
+
+    [project.entry-points."runlane.plugins"]
+    "tool.weather" = "weather_tools:WeatherTool"
+
+They are imported when first asked for. What a decorator registers comes first, then the builtins, then what is offered:
+installing a package takes no builtin's place.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +15,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from runtime_core.plugins.entry_points import Offered, offered
 from runtime_core.plugins.protocols import Seam
 
 logger = logging.getLogger(__name__)
@@ -95,6 +105,14 @@ NEEDS_PACKAGE: Mapping[Seam, Mapping[str, str]] = {
     Seam.DIAGNOSTICS: {"langfuse": "langfuse", "phoenix": "arize-phoenix-otel"},
 }
 
+#: Builtins that need what only some extras bring: the package, and an extra that has it.
+NEEDS_EXTRA: Mapping[Seam, Mapping[str, tuple[str, str]]] = {
+    Seam.TOOL: {"http_request": ("httpx", "worker"), "mcp": ("mcp", "mcp")},
+    Seam.EVENTS: {"otel_bridge": ("opentelemetry", "tracing"), "rich_console": ("rich", "cli")},
+}
+
+ENTRY_POINTS = "runlane.plugins"
+
 _registered: dict[Seam, dict[str, Any]] = {seam: {} for seam in Seam}
 
 
@@ -118,9 +136,16 @@ def builtin_path(seam: Seam, name: str) -> str | None:
     return BUILTINS.get(seam, {}).get(name)
 
 
+def installed(seam: Seam, name: str) -> Offered | None:
+    """What an installed package offers as ``name``, or None."""
+    return offered(ENTRY_POINTS).get(f"{seam}.{name}")
+
+
 def known_types(seam: Seam) -> list[str]:
     """Every type that can be loaded, sorted."""
-    return sorted({*BUILTINS.get(seam, {}), *_registered[seam]})
+    prefix = f"{seam}."
+    offers = [name.removeprefix(prefix) for name in offered(ENTRY_POINTS) if name.startswith(prefix)]
+    return sorted({*BUILTINS.get(seam, {}), *_registered[seam], *offers})
 
 
 def _qualified_name(plugin: Any) -> str:

@@ -15,9 +15,10 @@ from runtime_core.config.settings import Settings
 from runtime_core.contracts.run import DepsFactory, RunRequest, RunResult, StopReason, refuse_object_as_deps
 from runtime_core.errors import ConfigError, InvalidInputError, ToolUnavailableError
 from runtime_core.kernel.runtime import Runtime
-from runtime_core.plugins import deps, entry_points
+from runtime_core.plugins import deps
 from runtime_core.plugins.builtin.pattern.base import Pattern as PatternBase
 from runtime_core.plugins.decorators import deps_factory
+from tests.unit.distributions import installed
 from tests.unit.kernel_setup import config, request
 
 MODULE = """
@@ -187,17 +188,11 @@ async def test_what_is_listed_must_be_a_function() -> None:
     assert "is a bool, not a function" in result.error_details.message
 
 
-async def test_a_package_offers_factories_by_entry_point(module: Path) -> None:
-    offer = module / "our_deps-1.dist-info"
-    offer.mkdir()
-    (offer / "METADATA").write_text("Metadata-Version: 2.1\nName: our-deps\nVersion: 1\n")
-    (offer / "entry_points.txt").write_text("[runlane.deps]\noffered = our_deps:numbers\nbroken = our_deps:nothing\n")
-    entry_points.offered.cache_clear()
-    try:
+async def test_a_package_offers_factories_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers, modules = "[runlane.deps]\noffered = our_deps:numbers\nbroken = our_deps:nothing\n", {"our_deps": MODULE}
+    with installed(tmp_path, "our-deps", modules=modules, entry_points=offers, monkeypatch=monkeypatch):
         found = await run_with({"factory": "offered", "arguments": {"first": 5}})
         broken = await run_with({"factory": "broken"})
-    finally:
-        entry_points.offered.cache_clear()
 
     assert found.final_output == "[5, 2]"
     assert broken.error_details is not None

@@ -62,6 +62,7 @@ class McpTool(BuiltinTool[McpParameters]):
     """
 
     name = "mcp"
+    description = "Call a tool of an MCP server."
     Parameters = McpParameters
     Config = McpConfig
     cfg: McpConfig
