@@ -103,6 +103,12 @@ def test_nothing_outside_the_root_is_deleted_nor_the_root_itself(root: Path, pat
     assert (root.parent / "elsewhere").exists()
 
 
+def test_the_directory_of_the_tool_itself_is_named_as_such(root: Path) -> None:
+    for path in (".", "notes/..", str(root)):
+        with pytest.raises(ToolAuthError, match="the directory of this tool itself"):
+            delete(root, path, recursive=True)
+
+
 def test_a_directory_that_becomes_a_link_meanwhile_leads_nowhere(root: Path) -> None:
     files = ConfinedChanges(root, tool="write_file")
     real = files.resolve("notes/new.txt")

@@ -25,6 +25,7 @@ from runtime_core.errors import (
 )
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.tool.mcp import McpTool
+from runtime_core.plugins.builtin.tool.mcp_connection import McpConnection, McpServer
 from tests.unit import mcp_plain_server, mcp_server
 from tests.unit.kernel_setup import config, recorded, request
 
@@ -90,6 +91,18 @@ async def test_a_server_that_died_is_started_again_by_the_next_call() -> None:
         assert caught.value.retryable
 
         assert await text(made, "pid") != first
+
+
+async def test_a_server_that_died_between_two_calls_is_not_missed() -> None:
+    connection = McpConnection(McpServer.model_validate(PLAIN), tool="mcp")
+    first = await connection.call("pid", {}, timeout_s=10)
+    os.kill(int(first.content[0]), signal.SIGKILL)
+    await until(lambda: "closed" in repr(connection), description="the end of the server is noticed")
+
+    second = await connection.call("pid", {}, timeout_s=10)
+
+    assert second.content != first.content
+    await connection.close()
 
 
 async def test_a_call_that_takes_too_long_is_ended_and_the_connection_stays() -> None:

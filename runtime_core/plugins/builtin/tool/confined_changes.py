@@ -62,11 +62,11 @@ class ConfinedChanges(ConfinedFiles):
     def delete(self, path: str, *, recursive: bool) -> str:
         """Delete a file, a link (not what it leads to) or a directory, and return which: ``file`` or ``directory``."""
         given = Path(os.path.normpath(self.root / path))
-        real = self.resolve(os.path.dirname(given)) / given.name
-        if real == self.root or self.root.is_relative_to(real) or given.name in ("", ".."):
+        if given == self.root:
             raise ToolAuthError(
                 f"{path!r} is the directory of this tool itself", hint="name something in it", tool_id=self._tool
             )
+        real = self.resolve(os.path.dirname(given)) / given.name
         with self._changing(path), self.parent_of(real) as parent:
             if not stat.S_ISDIR(os.stat(real.name, dir_fd=parent, follow_symlinks=False).st_mode):
                 os.unlink(real.name, dir_fd=parent)

@@ -24,10 +24,9 @@ def is_public(address: str) -> bool:
 
 
 def _meanings(address: _Address) -> list[_Address]:
+    """The address and those that it carries. One that maps IPv4 (::ffff:0:0/96) is not public in any case."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
     carried: list[_Address] = [address]
     if address.sixtofour is not None:
         carried.append(address.sixtofour)

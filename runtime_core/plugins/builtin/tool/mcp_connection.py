@@ -87,7 +87,8 @@ class McpConnection:
         self._serving: _Serving | None = None
 
     def __repr__(self) -> str:
-        return f"<McpConnection {self._server.label} {'open' if self._serving else 'closed'}>"
+        open_now = self._serving is not None and not self._serving.gone
+        return f"<McpConnection {self._server.label} {'open' if open_now else 'closed'}>"
 
     async def tools(self, *, timeout_s: float) -> list[RemoteTool]:
         async def listed(client: Any) -> list[RemoteTool]:

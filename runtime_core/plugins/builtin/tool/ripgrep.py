@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -121,7 +122,10 @@ def _matches(output: bytes, directory: str) -> tuple[list[dict[str, Any]], int]:
 
 
 def _match(data: Mapping[str, Any], directory: str) -> dict[str, Any]:
-    """rg writes ``{"bytes": …}`` in place of ``{"text": …}`` for what is not UTF-8."""
-    file = os.path.normpath(os.path.join(directory, data["path"].get("text", "")))
-    content = data["lines"].get("text", "").rstrip()[:MAX_LINE]
-    return {"file": file, "line": data["line_number"], "content": content}
+    file = os.path.normpath(os.path.join(directory, _text(data["path"])))
+    return {"file": file, "line": data["line_number"], "content": _text(data["lines"]).rstrip()[:MAX_LINE]}
+
+
+def _text(said: Mapping[str, str]) -> str:
+    """rg writes ``{"bytes": <base64>}`` in place of ``{"text": …}`` for what is not UTF-8."""
+    return said["text"] if "text" in said else base64.b64decode(said["bytes"]).decode(errors="replace")
