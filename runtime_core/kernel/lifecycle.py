@@ -46,6 +46,7 @@ from runtime_core.kernel.output_type import class_of, instruction
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_model import run_model
+from runtime_core.kernel.skills import set_up_skills
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.tools import bind_tools
 from runtime_core.kernel.validation import json_artifact, json_value
@@ -70,6 +71,7 @@ class Lifecycle:
     host: RunHost
     #: What the request's deps are, or what the factory that they name has made.
     deps: Any = None
+    skills: Any = None
     #: Makes the run's router, where agents may delegate to each other.
     router: Callable[[RunHost, Journal], AgentRouter] | None = None
     #: Whether the output leaves the process, so that it must be JSON.
@@ -130,6 +132,7 @@ class Lifecycle:
         state.pop(LAST_OUTPUT_KEY, None)
         journal = await open_journal(self.request, self.host, self.events)
         context = await self._context(state, usage, artifacts, journal)
+        await set_up_skills(self.skills, context, self.session_manager)
         await self._preflight(context)
         await set_up_pattern(self.plugins.pattern, context)
         await self.events.emit("context.created")

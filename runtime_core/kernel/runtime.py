@@ -87,6 +87,7 @@ class Runtime:
         self._runtime_plugin: Any = (
             None if config.runtime.type == "default" else load_plugin("runtime", config.runtime, where="runtime")
         )
+        self._skills: Any = load_plugin("skills", config.skills, where="skills")
         self._llm_clients = LLMClients()
         self._threads = LiveThreads()
         self._local = LocalState()
@@ -131,8 +132,7 @@ class Runtime:
 
     @property
     def skills_manager(self) -> Any:
-        """None: skills are not in this version."""
-        return None
+        return self._skills
 
     @property
     def diagnostics(self) -> Any:
@@ -371,6 +371,7 @@ class Runtime:
                     events=events,
                     scope=scope,
                     threads=self._threads,
+                    skills=self._skills,
                     host=scope.host or self._local_host(request, scope),
                     deps=deps,
                     router=self._router(scope),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime_core.contracts.run import RunRequest, RunResult
 from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
+from runtime_core.contracts.skills import SessionSkillSummary
 from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 
 if TYPE_CHECKING:
@@ -206,6 +207,24 @@ class Events(Protocol):
     async def get_history(self, event_name: str | None = None, limit: int | None = None) -> list[Any]: ...
     async def clear_history(self) -> None: ...
     async def close(self) -> None: ...
+
+
+class Skills(Protocol):
+    """What an agent has learnt to do, beyond its tools. One object serves all sessions of the process.
+
+    1. ``prepare_session`` comes with every run, in its session, and returns the session's skills by name.
+    2. ``load_references`` and ``run_skill`` are for whoever holds the runtime's ``skills_manager``, and for plugins.
+    """
+
+    async def prepare_session(
+        self, *, session_id: str, session_manager: SessionManager
+    ) -> dict[str, SessionSkillSummary]: ...
+    async def load_references(
+        self, *, session_id: str, skill_name: str, session_manager: SessionManager
+    ) -> list[dict[str, str]]: ...
+    async def run_skill(
+        self, *, session_id: str, skill_name: str, payload: dict[str, Any], session_manager: SessionManager
+    ) -> dict[str, Any]: ...
 
 
 class RuntimePlugin(Protocol):

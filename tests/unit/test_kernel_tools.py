@@ -133,7 +133,7 @@ async def test_a_tool_that_takes_too_long_is_a_timeout_for_the_model(blocked: th
 async def test_code_that_outlives_its_run_is_known_until_it_ends(blocked: threading.Event) -> None:
     host, run = runtime(tools=tool("ThreadTool")), ScopedRunId("r1")
 
-    result = await host.execute(request("/tool t x", run_id="r1", budget=RunBudget(max_duration_ms=20)))
+    result = await host.execute(request("/tool t x", run_id="r1", budget=RunBudget(max_duration_ms=200)))
 
     assert result.stop_reason is StopReason.TIMEOUT
     assert host.has_live_code(run)
