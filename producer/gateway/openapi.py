@@ -26,7 +26,7 @@ _BODY = re.compile(r"\{(\w+)\}")
 
 def document(operations: Iterable[Operation], *, release: str) -> dict[str, Any]:
     operations = list(operations)
-    # In serialization mode, fields that never travel (deps, output_type) are left out.
+    # In serialization mode, output_type is the JSON that travels, not a class.
     refs, schemas = models_json_schema([(model, "serialization") for model in _models(operations)], ref_template=_REF)
     references: dict[Any, Any] = {model: schema for (model, _), schema in refs.items()}
     paths: dict[str, dict[str, Any]] = {}

@@ -26,8 +26,8 @@ from runtime_core.errors import (
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.tool.mcp import McpTool
 from runtime_core.plugins.builtin.tool.mcp_connection import McpConnection, McpServer
-from tests.unit import mcp_plain_server, mcp_server
-from tests.unit.kernel_setup import config, recorded, request
+from tests.unit import kernel_setup, mcp_plain_server, mcp_server
+from tests.unit.kernel_setup import config, recorded
 
 PLAIN = {"command": sys.executable, "args": ["-IS", mcp_plain_server.__file__]}
 
@@ -164,8 +164,10 @@ async def test_the_server_sees_the_variables_of_its_config_only(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-async def test_a_server_of_the_official_package(transport: str, http_server: dict[str, Any]) -> None:
-    server = http_server if transport == "http" else {"command": sys.executable, "args": [mcp_server.__file__]}
+async def test_a_server_of_the_official_package(transport: str, request: pytest.FixtureRequest) -> None:
+    server: dict[str, Any] = {"command": sys.executable, "args": [mcp_server.__file__]}
+    if transport == "http":
+        server = request.getfixturevalue("http_server")
     async with tool(server) as made:
         assert await text(made, "add", a=20, b=22) == "42"
         with pytest.raises(PermanentToolError):
@@ -236,7 +238,7 @@ def runtime(*agents: str, **settings: Any) -> Runtime:
 
 async def process_of(host: Runtime, *, session: str = "s", agent: str = "a") -> int:
     command = f"/tool mcp {json.dumps({'tool': 'pid'})}"
-    _, events = await recorded(host, request(command, session=session, agent=agent))
+    _, events = await recorded(host, kernel_setup.request(command, session=session, agent=agent))
     result = next(event.payload["result"] for event in events if event.name == "tool.succeeded")
     return int(result["content"][0])
 
@@ -314,7 +316,7 @@ async def test_a_reload_that_changes_an_agent_drops_the_connections(tmp_path: Pa
 
 async def test_an_eager_server_is_described_to_the_model_from_the_start() -> None:
     host = runtime("a", prelaunch="eager", tools=["add", "pid"])
-    _, events = await recorded(host, request("hello"))
+    _, events = await recorded(host, kernel_setup.request("hello"))
     described = host.plugin_cache.peek(host.plugin_cache.cached()[0][0], "a")
     await host.close()
 

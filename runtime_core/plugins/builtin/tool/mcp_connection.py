@@ -217,7 +217,7 @@ class _Serving:
         answer = asyncio.create_task(answered())
         try:
             await asyncio.wait([answer, self._task], return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
+            if not answer.done() or answer.cancelled():
                 raise _GoneError
             return answer.result()
         except MCPError as error:
@@ -233,13 +233,15 @@ class _Serving:
                 self._quiet.set()
 
     async def close(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                if not self.gone and self._client.done():
-                    await self._quiet.wait()
-        self._leaving.set()
-        if not self._client.done():
-            self._task.cancel()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    if not self.gone and self._client.done():
+                        await self._quiet.wait()
+        finally:
+            self._leaving.set()
+            if not self._client.done():
+                self._task.cancel()
         await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT_S)
         self._task.cancel()
 
@@ -254,10 +256,14 @@ class _Serving:
             if self._client.done():
                 logger.debug("the connection to MCP server %s ended with %r", self._server.label, error)
             else:
-                self._client.set_exception(error)
-                self._client.exception()  # whoever waited for it may be gone
+                self._fail(error)
         finally:
-            self._client.cancel()
+            if not self._client.done():
+                self._fail(ConnectionError("the connection was closed before it was ready"))
+
+    def _fail(self, error: Exception) -> None:
+        self._client.set_exception(error)
+        self._client.exception()  # whoever waited for it may be gone
 
 
 @contextlib.asynccontextmanager
