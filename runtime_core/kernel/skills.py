@@ -14,7 +14,7 @@ ACTIVE_SKILL_HINT = "active_skill"
 
 
 async def set_up_skills(skills: Any, context: RunContext[Any], session_manager: Any) -> None:
-    """Fill ``skill_metadata``, and ``active_skill`` with its prompt if the request's hint names one.
+    """Fill ``skill_metadata``, and ``active_skill`` with its instructions if the request's hint names one.
 
     Raises ConfigError for a name that is none of the session's skills.
     """
@@ -31,7 +31,10 @@ async def set_up_skills(skills: Any, context: RunContext[Any], session_manager: 
         known = ", ".join(sorted(prepared)) or "none"
         raise ConfigError(f"there is no skill {name!r}", hint=f"{did_you_mean(str(name), prepared)}Skills: {known}")
     context.active_skill = name
-    context.system_prompt_fragments.append(prepared[name].default_prompt)
+    tell = optional_method(skills, "instructions")
+    context.system_prompt_fragments.append(
+        prepared[name].default_prompt if tell is None else await tell(skill_name=name)
+    )
 
 
 async def _refresh(context: RunContext[Any], session_manager: Any) -> None:

@@ -214,6 +214,8 @@ class Skills(Protocol):
 
     1. ``prepare_session`` comes with every run, in its session, and returns the session's skills by name.
     2. ``load_references`` and ``run_skill`` are for whoever holds the runtime's ``skills_manager``, and for plugins.
+    3. ``instructions``, which is optional, is what a model is told in a run that is about the skill; else its default
+       prompt.
     """
 
     async def prepare_session(
@@ -225,6 +227,7 @@ class Skills(Protocol):
     async def run_skill(
         self, *, session_id: str, skill_name: str, payload: dict[str, Any], session_manager: SessionManager
     ) -> dict[str, Any]: ...
+    async def instructions(self, *, skill_name: str) -> str: ...
 
 
 class RuntimePlugin(Protocol):

@@ -65,7 +65,7 @@ async def test_a_session_has_its_skills(kind: str, tmp_path: Path) -> None:
     sessions, skills = runtime.session_manager, runtime.skills_manager
 
     result, _ = await recorded(runtime, request(context_hints={"active_skill": "owls"}))
-    assert result.final_output == {"active": "owls", "skills": {"owls": "draws owls"}, "prompt": ["draws owls"]}
+    assert result.final_output == {"active": "owls", "skills": {"owls": "draws owls"}, "prompt": ["# owls"]}
     known = {"session_id": "s", "skill_name": "owls", "session_manager": sessions}
     (reference,) = await skills.load_references(**known)
     assert reference["content"] == "how to draw owls"
@@ -112,7 +112,7 @@ async def test_only_skills_that_are_enabled_are_there(tmp_path: Path) -> None:
         ("# no front matter", "does not begin with front matter"),
         ("---\nname: x\nno end", "does not begin with front matter"),
         ("---\ndescription: nameless\n---\n", "has no name"),
-        ("---\nname: [\n---\n", "is not YAML"),
+        ("---\n[\n---\n", "has no name"),
     ],
 )
 async def test_a_folder_that_is_no_sound_skill_is_left_out(
@@ -143,6 +143,7 @@ async def test_a_reference_lies_in_the_skills_own_folder(tmp_path: Path) -> None
         (None, PermanentToolError, "no code to run"),
         ("x = 1", PluginError, "does not define run_openagent_skill"),
         ("import nothing_of_that_name", PluginError, "cannot be imported"),
+        ("raise SystemExit(3)", PluginError, "cannot be imported"),
         ("def run_openagent_skill(payload):\n    return 1\n", PluginError, "returned a int"),
     ],
 )
@@ -167,3 +168,41 @@ async def test_skills_whose_packages_have_the_same_name_do_not_mix(tmp_path: Pat
             session_id="s", skill_name=name, payload={}, session_manager=runtime.session_manager
         )
         assert found == {"of": name}
+
+
+async def test_a_skill_without_instructions_has_its_default_prompt(tmp_path: Path) -> None:
+    folder = skill(tmp_path, "owls", head="---\nname: owls\ndescription: Knows owls: all of them\n---\n")
+    runtime = host("local", tmp_path)
+    hint = {"active_skill": "owls"}
+    assert (await runtime.run_detailed(request(context_hints=hint))).final_output["prompt"] == [
+        "Knows owls: all of them"
+    ]
+    (folder / "agents").mkdir()
+    (folder / "agents" / "openai.yaml").write_text('interface:\n  display_name: "Owls!"\n  default_prompt: Ask: me.\n')
+    runtime = host("local", tmp_path)
+    assert (await runtime.run_detailed(request(context_hints=hint))).final_output["prompt"] == ["Ask: me."]
+    (shown,) = (
+        await runtime.skills_manager.prepare_session(session_id="s", session_manager=runtime.session_manager)
+    ).values()
+    assert shown.display_name == "Owls!"
+
+
+async def test_a_directory_of_references_does_not_lead_out_of_the_skill(tmp_path: Path) -> None:
+    folder = skill(tmp_path, "owls")
+    (folder / "references").rename(tmp_path / "elsewhere")
+    (folder / "references").symlink_to(tmp_path / "elsewhere")
+    runtime = host("local", tmp_path)
+    known = {"session_id": "s", "skill_name": "owls", "session_manager": runtime.session_manager}
+    assert await runtime.skills_manager.load_references(**known) == []
+
+
+async def test_skills_that_are_named_twice_or_are_not_there_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    skill(tmp_path, "owls")
+    skill(tmp_path, "twin", head="---\nname: owls\n---\n")
+    with caplog.at_level(logging.WARNING):
+        result = await host("local", tmp_path, enabled=["owls", "owl"]).run_detailed(request())
+    assert result.final_output["skills"] == {"owls": "draws owls"}
+    assert f"{tmp_path / 'skills' / 'twin'} is left out" in caplog.text
+    assert "there is no skill 'owl' to be enabled. Did you mean 'owls'?" in caplog.text

@@ -51,6 +51,11 @@ class LocalSkills(TypedConfig):
             await session_manager.set_state(session_id, {**state, STATE_KEY: entries})
         return summaries
 
+    async def instructions(self, *, skill_name: str) -> str:
+        """What ``SKILL.md`` says below its front matter, or else the default prompt. Raises ConfigError."""
+        package = await self._package(skill_name)
+        return package.instructions or package.default_prompt
+
     async def load_references(
         self, *, session_id: str, skill_name: str, session_manager: SessionManager
     ) -> list[dict[str, str]]:
