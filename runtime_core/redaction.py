@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from runtime_core.wording import well_formed
+
 #: Up to the last @, for a password that was not percent-encoded may hold any character.
 _USER_INFO = re.compile(r"(?<=://)([^/@:]*):.*@")
 _QUERY_PASSWORD = re.compile(r"([?&](?:sentinel_)?password=)[^&]*")
@@ -58,7 +60,7 @@ class _Walk:
             value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
         if isinstance(value, Mapping):
             return {
-                str(key): REDACTED if self._secret(key) else self.value(item, inside)
+                well_formed(str(key)): REDACTED if self._secret(key) else self.value(item, inside)
                 for key, item in cast("Mapping[Any, Any]", value).items()
             }
         if isinstance(value, list | tuple | Set):
@@ -71,6 +73,7 @@ class _Walk:
 
     def _cut(self, text: str) -> str:
         more = len(text) - self._max_length
+        text = well_formed(text)
         return text if more <= 0 else f"{text[: self._max_length]}… ({more} characters more)"
 
 

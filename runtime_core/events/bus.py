@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -151,12 +151,16 @@ class RunEvents:
     """The event bus as one run sees it: what is emitted here carries the ids of the run and reaches its sink.
 
     Plugins may repeat the run's ids among the payload, as plugins of the openagents SDK do; repeated ones are dropped.
-    After ``close`` events of code that outlives its run still reach the local bus but no longer the sink.
+    After ``close`` events of code that outlives its run still reach the local bus but no longer the sink. Keys of the
+    payload that begin with ``_`` are for this process; ``watch`` sees each event first.
     """
 
-    def __init__(self, bus: Any, ids: RunIds, scope: RunScope) -> None:
+    def __init__(
+        self, bus: Any, ids: RunIds, scope: RunScope, *, watch: Callable[[RuntimeEvent], None] | None = None
+    ) -> None:
         self.ids = ids
         self._bus = bus
+        self._watch = watch
         self._scope = scope
         self._stamped = ids.as_dict()
         self._open = True
@@ -172,9 +176,11 @@ class RunEvents:
             config_version=self._scope.config_version,
         )
         if self._follower is None or not self._follower.silences(event_name):
+            if self._watch is not None:
+                self._watch(event)
             await deliver(self._bus, event)
             if self._open and self._scope.sink is not None:
-                await self._scope.sink(event)
+                await self._scope.sink(_public(event))
         if self._follower is not None:
             await self._follower.passed(event_name)
         return event
@@ -201,3 +207,9 @@ class RunEvents:
 
     def _repeats_id(self, key: str, value: Any) -> bool:
         return key in self._stamped and (value is None or value == "" or value == self._stamped[key])
+
+
+def _public(event: RuntimeEvent) -> RuntimeEvent:
+    if not any(key.startswith("_") for key in event.payload):
+        return event
+    return replace(event, payload={key: value for key, value in event.payload.items() if not key.startswith("_")})

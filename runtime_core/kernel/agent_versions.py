@@ -12,7 +12,7 @@ from runtime_core.suggestions import did_you_mean
 #: Earlier versions held in memory, the least recently used out first; what is needed again is loaded again.
 _EARLIER_KEPT = 8
 #: Sections that are wired into the process when it starts.
-_FIXED_SECTIONS = ("runtime", "session", "events", "skills")
+_FIXED_SECTIONS = ("runtime", "session", "events", "skills", "diagnostics")
 
 
 class AgentVersions:

@@ -37,6 +37,7 @@ from runtime_core.events.bus import RunEvents
 from runtime_core.kernel.agent_plugins import AgentPlugins
 from runtime_core.kernel.approvals import Approvals
 from runtime_core.kernel.budget import DurationExceeded
+from runtime_core.kernel.diagnosing import RunDiagnosis
 from runtime_core.kernel.durable import execute_durably, open_journal
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.journaled_llm import JournaledClient
@@ -69,6 +70,7 @@ class Lifecycle:
     scope: RunScope
     threads: LiveThreads
     host: RunHost
+    diagnosis: RunDiagnosis
     #: What the request's deps are, or what the factory that they name has made.
     deps: Any = None
     skills: Any = None
@@ -132,6 +134,7 @@ class Lifecycle:
         state.pop(LAST_OUTPUT_KEY, None)
         journal = await open_journal(self.request, self.host, self.events)
         context = await self._context(state, usage, artifacts, journal)
+        self.diagnosis.context = context
         await set_up_skills(self.skills, context, self.session_manager)
         await self._preflight(context)
         await set_up_pattern(self.plugins.pattern, context)
@@ -295,6 +298,7 @@ class Lifecycle:
                 await self.events.emit("validation.retry", attempt=attempt, error=error.message)
 
     async def _failed(self, error: BaseException, usage: RunUsage, artifacts: list[RunArtifact]) -> RunResult:
+        self.diagnosis.error = error
         result = failed_result(self.request, error, usage, artifacts)
         try:
             await self._record(error_of(error).message, result.stop_reason, failed=True)

@@ -14,7 +14,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from runtime_core.config.loader import load_config, load_config_dict
-from runtime_core.config.schema import AgentDefinition, AppConfig
+from runtime_core.config.schema import AgentDefinition, AppConfig, DiagnosticsRef
 from runtime_core.contracts.context import RunScope, current_call_id, current_scope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.host import Approval, RunHost, Verdict, decide
@@ -28,6 +28,7 @@ from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, 
 from runtime_core.kernel.agent_versions import AgentVersions
 from runtime_core.kernel.budget import effective_budget
 from runtime_core.kernel.deps import built_deps
+from runtime_core.kernel.diagnosing import RunDiagnosis
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.local_host import LocalHost, LocalState
@@ -88,6 +89,8 @@ class Runtime:
             None if config.runtime.type == "default" else load_plugin("runtime", config.runtime, where="runtime")
         )
         self._skills: Any = load_plugin("skills", config.skills, where="skills")
+        self._diagnostics_ref = config.diagnostics or DiagnosticsRef(type="null")
+        self._diagnostics: Any = load_plugin("diagnostics", self._diagnostics_ref, where="diagnostics")
         self._llm_clients = LLMClients()
         self._threads = LiveThreads()
         self._local = LocalState()
@@ -136,8 +139,7 @@ class Runtime:
 
     @property
     def diagnostics(self) -> Any:
-        """None: diagnostics are not in this version."""
-        return None
+        return self._diagnostics
 
     async def run(self, *, agent_id: str, session_id: str, input_text: str, deps: Any = None) -> Any:
         """The final output. Raises RunFailedError if the run failed, AgentNotFoundError; other stop reasons return."""
@@ -310,6 +312,7 @@ class Runtime:
         if self._owns_session_manager:
             await call_if_present(self._sessions, "close")
         await call_if_present(self._events, "close")
+        await call_if_present(self._diagnostics, "close")
         await self._llm_clients.close()
 
     def close_sync(self) -> None:
@@ -321,28 +324,33 @@ class Runtime:
     async def _execute(self, request: RunRequest, scope: RunScope) -> tuple[RunResult, BaseException | None]:
         """The result, and the exception that it describes if the run did not even get to its session."""
         ids = RunIds.of(request)
-        events = RunEvents(self._events, ids, scope)
+        diagnosis = RunDiagnosis(self._diagnostics, self._diagnostics_ref, request)
+        events = RunEvents(self._events, ids, scope, watch=diagnosis.watch)
         token, call = current_scope.set(scope), current_call_id.set(None)  # of the tool that delegates, if one does
         started = time.monotonic()
         failure: BaseException | None = None
         try:
             with run_span(request, scope) as ended:
                 try:
-                    result = await self._attempt(request, scope, events)
+                    result = await self._attempt(request, scope, events, diagnosis)
                 except BaseException as error:
                     if not is_failure(error):
                         raise
-                    failure, result = error, failed_result(request, error)
+                    failure = diagnosis.error = error
+                    result = failed_result(request, error)
                 ended(result)
             result.metadata = {"agent_id": ids.agent_id, "session_id": ids.session_id, **result.metadata}
             await _announce_end(events, result, duration_ms=round((time.monotonic() - started) * 1000))
+            await diagnosis.ended(result)
             return result, failure
         finally:
             events.close()
             current_call_id.reset(call)
             current_scope.reset(token)
 
-    async def _attempt(self, request: RunRequest, scope: RunScope, events: RunEvents) -> RunResult:
+    async def _attempt(
+        self, request: RunRequest, scope: RunScope, events: RunEvents, diagnosis: RunDiagnosis
+    ) -> RunResult:
         await events.emit("run.started")
         await events.emit("run.requested", input_text=request.input_text)
         await events.emit("session.run.started", input_text=request.input_text)
@@ -372,6 +380,7 @@ class Runtime:
                     scope=scope,
                     threads=self._threads,
                     skills=self._skills,
+                    diagnosis=diagnosis,
                     host=scope.host or self._local_host(request, scope),
                     deps=deps,
                     router=self._router(scope),

@@ -14,7 +14,6 @@ _LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint",)
 
 def warn_of_what_has_no_effect(config: AppConfig) -> None:
     sections = {
-        "diagnostics": config.diagnostics is not None,
         "logging": config.logging is not None and config.logging.auto_configure,
     }
     sections |= {

@@ -18,7 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runtime_core.contracts.run import RunRequest, RunResult
+from runtime_core.contracts.diagnostics import ErrorSnapshot, LLMCallMetrics
+from runtime_core.contracts.run import RunRequest, RunResult, RunUsage
 from runtime_core.contracts.session import SessionArtifact, SessionCheckpoint
 from runtime_core.contracts.skills import SessionSkillSummary
 from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
@@ -237,3 +238,32 @@ class RuntimePlugin(Protocol):
         self, *, request: RunRequest, app_config: Any, agents_by_id: Any, agent_plugins: Any
     ) -> RunResult: ...
     async def close(self) -> None: ...
+
+
+class Diagnostics(Protocol):
+    """What is measured of runs, and what is kept of one that failed. One object serves all runs of the process.
+
+    1. All methods are optional; ``on_run_complete`` may be async, the others are plain and quick.
+    2. ``record_llm_call`` comes after each request to a model, failed ones too.
+    3. ``capture_error_snapshot`` comes when a run has failed, and returns an ErrorSnapshot. The fields of it that
+       ``metadata.error_snapshot`` shows are redacted and bounded by the host.
+    4. ``on_run_complete`` comes last, once per attempt that ended, and drops what was kept of the run.
+    5. ``get_run_metrics`` answers for a run that executes.
+    6. What it raises is logged, and changes nothing about the run.
+    """
+
+    def record_llm_call(self, run_id: str, metrics: LLMCallMetrics) -> None: ...
+    def capture_error_snapshot(
+        self,
+        *,
+        run_id: str,
+        agent_id: str,
+        session_id: str,
+        exc: BaseException,
+        ctx: RunContext[Any] | None,
+        usage: RunUsage | None,
+        last_n: int,
+        redact_keys: list[str],
+    ) -> ErrorSnapshot: ...
+    async def on_run_complete(self, result: RunResult, snapshot: ErrorSnapshot | None) -> None: ...
+    def get_run_metrics(self, run_id: str) -> dict[str, Any]: ...

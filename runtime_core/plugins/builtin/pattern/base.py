@@ -202,7 +202,9 @@ class Pattern:
             raise
         except BaseException as error:
             details = ErrorDetails.from_exception(error).model_dump()
-            await self.emit("llm.failed", model=model, error=_message(error), error_details=details)
+            latency_ms = round((time.monotonic() - started) * 1000, 3)
+            known = {"model": model, "latency_ms": latency_ms}
+            await self.emit("llm.failed", error=_message(error), error_details=details, **known)
             raise
         latency_ms = (time.monotonic() - started) * 1000
         latencies = self.context.scratch.setdefault("llm_latencies_ms", [])
@@ -214,7 +216,9 @@ class Pattern:
             tool_calls=[call.name for call in response.tool_calls],
             input_tokens=response.usage.input_tokens,
             output_tokens=response.usage.output_tokens,
+            cached_tokens=response.usage.cached_tokens,
             latency_ms=round(latency_ms, 3),
+            ttft_ms=None if ttft_ms is None else round(ttft_ms, 3),
         )
         await self.emit("usage.updated", usage=self.context.usage.model_dump())
         await note_unknown_cost(self.context)
