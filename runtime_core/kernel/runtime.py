@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
-from functools import partial
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from runtime_core.config.loader import load_config, load_config_dict
-from runtime_core.config.schema import AgentDefinition, AppConfig, DiagnosticsRef
-from runtime_core.contracts.context import RunScope, current_call_id, current_scope
-from runtime_core.contracts.frame import RunIds
-from runtime_core.contracts.host import Approval, RunHost, Verdict, decide
-from runtime_core.contracts.run import RAISING_STOP_REASONS, ErrorDetails, RunRequest, RunResult, StopReason
+from runtime_core.config.schema import AppConfig, DiagnosticsRef
+from runtime_core.contracts.context import RunScope
+from runtime_core.contracts.host import Approval, Verdict, decide
+from runtime_core.contracts.run import RAISING_STOP_REASONS, ErrorDetails, RunRequest, RunResult
 from runtime_core.contracts.stream import RunStreamChunk
-from runtime_core.errors import AgentNotFoundError, ConfigError, LeaseLost, RunFailedError, RunlaneError
-from runtime_core.events.bus import RunEvents
+from runtime_core.errors import AgentNotFoundError, ConfigError, RunFailedError, RunlaneError
 from runtime_core.ids import DEFAULT_TENANT, ScopedRunId, SessionKey, session_key
 from runtime_core.kernel.agent_info import describe_agent
-from runtime_core.kernel.agent_plugins import AgentPlugins, load_agent_plugins, preload_agent_plugins
+from runtime_core.kernel.agent_plugins import AgentPlugins, preload_agent_plugins
 from runtime_core.kernel.agent_versions import AgentVersions
-from runtime_core.kernel.budget import effective_budget
-from runtime_core.kernel.deps import built_deps
-from runtime_core.kernel.diagnosing import RunDiagnosis
-from runtime_core.kernel.journal import Journal
-from runtime_core.kernel.lifecycle import Lifecycle
-from runtime_core.kernel.local_host import LocalHost, LocalState
+from runtime_core.kernel.execution import Execution, WrongResultType
+from runtime_core.kernel.local_host import LocalState
 from runtime_core.kernel.optional_methods import call_if_present
-from runtime_core.kernel.outcome import failed_result, is_failure
-from runtime_core.kernel.output_type import class_of
-from runtime_core.kernel.router import AgentRouter
-from runtime_core.kernel.run_span import run_span
 from runtime_core.kernel.streaming import stream_chunks
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.kernel.without_effect import warn_of_what_has_no_effect
 from runtime_core.llm.clients import LLMClients
-from runtime_core.llm.traced import traced
-from runtime_core.plugins.builtin.pattern.base import STREAMING_HINT
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.session_cache import DEFAULT_BOUND, DEFAULT_IDLE_SECONDS, SessionPluginCache
 from runtime_core.session_resources import SessionResources
@@ -51,12 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: Session types whose place a given session manager takes: the SDK's default, and the one that a worker brings along.
 _REPLACED_SESSION_TYPES = frozenset({"in_memory", "redis"})
-#: Plugins, by session and agent, that the current task's run uses, or one that it is a child of.
-_busy_plugins: ContextVar[frozenset[tuple[SessionKey, str]]] = ContextVar("runlane_busy_plugins", default=frozenset())
-
-
-class WrongResultType(TypeError):
-    """A runtime plugin returned something other than a RunResult."""
 
 
 class Runtime:
@@ -81,7 +60,6 @@ class Runtime:
         self._versions = AgentVersions(config, config_version)
         self._config_path: Path | None = None
         self._shared_sessions_only = shared_sessions_only
-        self._deps_factories = tuple(deps_factories)
         self._events: Any = load_plugin("events", config.events, where="events")
         self._owns_session_manager = session_manager is None or config.session.type not in _REPLACED_SESSION_TYPES
         self._sessions: Any = self._choose_session_manager(session_manager)
@@ -89,8 +67,8 @@ class Runtime:
             None if config.runtime.type == "default" else load_plugin("runtime", config.runtime, where="runtime")
         )
         self._skills: Any = load_plugin("skills", config.skills, where="skills")
-        self._diagnostics_ref = config.diagnostics or DiagnosticsRef(type="null")
-        self._diagnostics: Any = load_plugin("diagnostics", self._diagnostics_ref, where="diagnostics")
+        diagnostics = config.diagnostics or DiagnosticsRef(type="null")
+        self._diagnostics: Any = load_plugin("diagnostics", diagnostics, where="diagnostics")
         self._llm_clients = LLMClients()
         self._threads = LiveThreads()
         self._local = LocalState()
@@ -101,6 +79,22 @@ class Runtime:
         )
         #: Each is kept by the plugins that share it.
         self._resources: WeakValueDictionary[SessionKey, SessionResources] = WeakValueDictionary()
+        self._execution = Execution(
+            versions=self._versions,
+            session_manager=self._sessions,
+            event_bus=self._events,
+            runtime_plugin=self._runtime_plugin,
+            skills=self._skills,
+            diagnostics=self._diagnostics,
+            diagnostics_ref=diagnostics,
+            plugin_cache=self.plugin_cache,
+            resources=self._resources,
+            llm_clients=self._llm_clients,
+            threads=self._threads,
+            local=self._local,
+            deps_factories=tuple(deps_factories),
+            json_only=shared_sessions_only,
+        )
         warn_of_what_has_no_effect(config)
 
     @classmethod
@@ -153,7 +147,7 @@ class Runtime:
     async def run_detailed(self, request: RunRequest) -> RunResult:
         """The result, failed ones too. Raises AgentNotFoundError, and TypeError for a runtime plugin's wrong type."""
         self._versions.agent(request.agent_id, self.config_version)
-        result, error = await self._execute(request, RunScope(config_version=self.config_version))
+        result, error = await self._execution.execute(request, RunScope(config_version=self.config_version))
         if isinstance(error, WrongResultType):
             raise error
         return result
@@ -179,7 +173,7 @@ class Runtime:
 
         Raises only CancelledError, when this task is cancelled, and LeaseLost.
         """
-        result, _ = await self._execute(request, scope or RunScope(config_version=self.config_version))
+        result, _ = await self._execution.execute(request, scope or RunScope(config_version=self.config_version))
         return result
 
     def approvals(self, run_id: str) -> list[Approval]:
@@ -321,129 +315,6 @@ class Runtime:
         with runner:
             runner.run(self.close())
 
-    async def _execute(self, request: RunRequest, scope: RunScope) -> tuple[RunResult, BaseException | None]:
-        """The result, and the exception that it describes if the run did not even get to its session."""
-        ids = RunIds.of(request)
-        diagnosis = RunDiagnosis(self._diagnostics, self._diagnostics_ref, request)
-        events = RunEvents(self._events, ids, scope, watch=diagnosis.watch)
-        token, call = current_scope.set(scope), current_call_id.set(None)  # of the tool that delegates, if one does
-        started = time.monotonic()
-        failure: BaseException | None = None
-        try:
-            with run_span(request, scope) as ended:
-                try:
-                    result = await self._attempt(request, scope, events, diagnosis)
-                except BaseException as error:
-                    if not is_failure(error):
-                        raise
-                    failure = diagnosis.error = error
-                    result = failed_result(request, error)
-                ended(result)
-            result.metadata = {"agent_id": ids.agent_id, "session_id": ids.session_id, **result.metadata}
-            await _announce_end(events, result, duration_ms=round((time.monotonic() - started) * 1000))
-            await diagnosis.ended(result)
-            return result, failure
-        finally:
-            events.close()
-            current_call_id.reset(call)
-            current_scope.reset(token)
-
-    async def _attempt(
-        self, request: RunRequest, scope: RunScope, events: RunEvents, diagnosis: RunDiagnosis
-    ) -> RunResult:
-        await events.emit("run.started")
-        await events.emit("run.requested", input_text=request.input_text)
-        await events.emit("session.run.started", input_text=request.input_text)
-        agent = self._versions.agent(request.agent_id, scope.config_version)
-        prepared = _prepared(request, agent, scope)
-        key = scope.session_key(request.session_id)
-
-        def fits(cached: AgentPlugins) -> bool:
-            return not scope.pinned or cached.agent == agent
-
-        async with (
-            self._llm_clients.use(agent) as llm_client,
-            self._plugins(key, agent, fits) as (plugins, hit),
-            built_deps(request.deps, self._deps_factories) as deps,
-        ):
-            await events.emit("run.validated")
-            result = await (
-                self._run_by_plugin(prepared.model_copy(update={"deps": deps}), plugins)
-                if self._runtime_plugin is not None
-                else Lifecycle(
-                    request=prepared,
-                    agent=agent,
-                    plugins=plugins,
-                    llm_client=traced(llm_client),
-                    session_manager=self._sessions,
-                    events=events,
-                    scope=scope,
-                    threads=self._threads,
-                    skills=self._skills,
-                    diagnosis=diagnosis,
-                    host=scope.host or self._local_host(request, scope),
-                    deps=deps,
-                    router=self._router(scope),
-                    json_only=self._shared_sessions_only,
-                ).run()
-            )
-        result.metadata = {**result.metadata, "cache_hit": hit}
-        return result
-
-    @asynccontextmanager
-    async def _plugins(
-        self, session: SessionKey, agent: AgentDefinition, fits: Callable[[AgentPlugins], bool]
-    ) -> AsyncGenerator[tuple[AgentPlugins, bool]]:
-        """(plugins, whether they were warm). An agent that delegates to itself in its own session gets a second set."""
-        key = (session, agent.id)
-        if key in (busy := _busy_plugins.get()):
-            plugins = self._load_plugins(session, agent)
-            try:
-                yield plugins, False
-            finally:
-                await plugins.close()
-            return
-        build = partial(self._load_plugins, session, agent)
-        async with self.plugin_cache.use(session, agent.id, build, fits) as (plugins, hit):
-            token = _busy_plugins.set(busy | {key})
-            try:
-                yield plugins, hit
-            finally:
-                _busy_plugins.reset(token)
-
-    def _load_plugins(self, session: SessionKey, agent: AgentDefinition) -> AgentPlugins:
-        resources = self._resources.get(session)
-        if resources is None:
-            resources = self._resources[session] = SessionResources()
-        return load_agent_plugins(agent, resources)
-
-    def _local_host(self, request: RunRequest, scope: RunScope) -> LocalHost:
-        async def execute(child: RunRequest) -> RunResult:
-            return await self.execute(child, RunScope(tenant=scope.tenant, config_version=scope.config_version))
-
-        return LocalHost(self._local, request, scope.session_key(request.session_id), self._sessions, execute)
-
-    def _router(self, scope: RunScope) -> Callable[[RunHost, Journal], AgentRouter] | None:
-        multi_agent = self.config.multi_agent
-        if multi_agent is None or not multi_agent.enabled:
-            return None
-
-        def check_agent(agent_id: str) -> None:
-            self._versions.agent(agent_id, scope.config_version)
-
-        return partial(AgentRouter, multi_agent, session_manager=self._sessions, check_agent=check_agent)
-
-    async def _run_by_plugin(self, request: RunRequest, plugins: AgentPlugins) -> RunResult:
-        result: Any = await self._runtime_plugin.run(
-            request=request, app_config=self.config, agents_by_id=self.config.agents_by_id, agent_plugins=plugins
-        )
-        if not isinstance(result, RunResult):
-            raise WrongResultType(
-                f"the runtime plugin {type(self._runtime_plugin).__name__} must return a RunResult, "
-                f"it returned a {type(result).__name__}"
-            )
-        return result
-
     def _choose_session_manager(self, given: Any) -> Any:
         ref = self.config.session
         if not self._owns_session_manager:
@@ -456,36 +327,3 @@ class Runtime:
                 "processes can read says so with shared_between_processes = True",
             )
         return plugin
-
-
-def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:
-    """The request as plugins see it: with the budget that applies and the class of its output, marked if somebody reads
-    the run's stream.
-    """
-    hints = dict(request.context_hints)
-    if scope.sink is not None and request.stream:
-        hints[STREAMING_HINT] = True
-    changed = {
-        "budget": effective_budget(request, agent),
-        "context_hints": hints,
-        "output_type": class_of(request.output_type),
-    }
-    return request.model_copy(update=changed)
-
-
-async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: int) -> None:
-    try:
-        if result.stop_reason is StopReason.COMPLETED:
-            await events.emit("run.completed", result=result.final_output)
-        else:
-            details = result.error_details
-            await events.emit(
-                "run.failed",
-                error=details.message if details else result.stop_reason.value,
-                error_details=details.model_dump() if details else None,
-            )
-        await events.emit("session.run.completed", stop_reason=result.stop_reason.value, duration_ms=duration_ms)
-    except LeaseLost:
-        raise
-    except Exception:
-        logger.exception("the end of run %s could not be announced", result.run_id)
