@@ -10,6 +10,9 @@ from runtime_core.contracts.run import RunResult, RunUsage
 from runtime_core.errors import PluginLoadError
 from runtime_core.plugins.builtin.diagnostics.null import NullDiagnostics
 
+#: Runs of which figures are held.
+_MAX_RUNS = 1_000
+
 
 class RichDiagnostics(NullDiagnostics):
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -25,6 +28,8 @@ class RichDiagnostics(NullDiagnostics):
 
     def record_llm_call(self, run_id: str, metrics: LLMCallMetrics) -> None:
         self._calls.setdefault(run_id, []).append(metrics)
+        if len(self._calls) > _MAX_RUNS:  # a run that goes on elsewhere never ends here
+            del self._calls[next(iter(self._calls))]
 
     def get_run_metrics(self, run_id: str) -> dict[str, Any]:
         """Sums of the requests that an executing run has made; empty for a run that made none, or has ended."""
