@@ -152,3 +152,42 @@ async def test_sliding_window_leaves_room_for_the_answer() -> None:
     assert len(await chosen("sliding_window", messages, max_input_tokens=24, reserve_for_response=0)) == 4
     assert len(await chosen("sliding_window", messages, max_input_tokens=24, reserve_for_response=1)) == 2
     assert await chosen("sliding_window", messages, max_input_tokens=1, reserve_for_response=5) == []
+
+
+class WholeTranscripts(InMemorySession):
+    """Has no way to read the end of a transcript alone."""
+
+    load_newest_messages = None  # pyright: ignore[reportAssignmentType]
+
+
+class EndsOfTranscripts(InMemorySession):
+    """Cannot be read from the beginning."""
+
+    async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
+        raise AssertionError("the whole transcript was read")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sliding_window", {"max_input_tokens": 2_100, "reserve_for_response": 0}),
+        ("sliding_window", {"max_input_tokens": 9_000, "reserve_for_response": 0}),
+        ("truncating", {"max_messages": 7}),
+        ("truncating", {"max_messages": 300}),
+        ("truncating", {"max_messages": 5_000}),
+    ],
+)
+async def test_what_keeps_the_newest_reads_the_end_of_a_long_transcript_and_gives_the_same(
+    name: str, settings: dict[str, int]
+) -> None:
+    assembler: Any = load_plugin(Seam.CONTEXT_ASSEMBLER, PluginRef(type=name, config=settings))
+    given: list[Any] = []
+    for sessions in (WholeTranscripts(), EndsOfTranscripts()):
+        for number in range(600):
+            for message in exchange(number, tool=number % 3 == 0):
+                await sessions.append_message("s", message)
+        given.append(await assembler.assemble(request=request(), session_state={}, session_manager=sessions))
+    whole, end = given
+    assert end.transcript == whole.transcript
+    assert end.metadata["omitted_messages"] == whole.metadata["omitted_messages"]
+    assert end.metadata["omitted_tokens"] in (None, 0)

@@ -234,3 +234,16 @@ async def test_a_database_is_read_by_others_while_it_is_used(tmp_path: Path) -> 
         assert database.execute("SELECT count(*) FROM messages").fetchone() == (2,)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     await sessions.close()
+
+
+async def test_the_end_of_a_transcript_is_what_its_whole_ends_with(sessions: Any) -> None:
+    read = getattr(sessions, "load_newest_messages", None)
+    if read is None:
+        return
+    for number in range(5):
+        await sessions.append_message("s", {"role": "user", "content": str(number)})
+    await sessions.append_message("t", {"role": "user", "content": "of another"})
+    whole = await sessions.load_messages("s")
+    assert await read("s", 2) == (whole[-2:], 5)
+    assert await read("s", 9) == (whole, 5)
+    assert await read("nobody", 2) == ([], 0)

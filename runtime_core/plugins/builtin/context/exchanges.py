@@ -35,7 +35,9 @@ def exchanges(transcript: Sequence[Message]) -> list[Exchange]:
 
 def tokens_of(message: Message) -> int:
     """Of its content, by its length: four characters each, at least one."""
-    return max(1, len(text_for_model(message.get("content") or "")) // CHARACTERS_PER_TOKEN)
+    content: Any = message.get("content") or ""
+    text = content if isinstance(content, str) else text_for_model(content)
+    return max(1, len(text) // CHARACTERS_PER_TOKEN)
 
 
 def messages_of(kept: Iterable[Exchange]) -> list[Message]:

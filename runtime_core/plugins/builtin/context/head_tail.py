@@ -26,7 +26,7 @@ class HeadTailAssembler(TokenBudgetAssembler):
     class Config(TokenBudgetAssembler.Config):
         head_messages: NonNegativeInt = 3
 
-    def choose(self, given: Sequence[Exchange]) -> tuple[list[Message], list[Exchange]]:
+    def choose(self, given: Sequence[Exchange], unread: int) -> tuple[list[Message], list[Exchange]]:
         count, seen = 0, 0
         while count < len(given) and seen < self.cfg.head_messages:
             seen += len(given[count].messages)

@@ -12,6 +12,7 @@ class SlidingWindowAssembler(TokenBudgetAssembler):
     """For conversations in which what was said last counts most."""
 
     strategy = "sliding_window"
+    newest_only = True
 
     def keep(self, given: Sequence[Exchange]) -> list[Exchange]:
         return newest_that_fit(given, self.budget)

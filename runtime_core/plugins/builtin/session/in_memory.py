@@ -59,6 +59,10 @@ class InMemorySession(TypedConfig):
     async def load_messages(self, session_id: str) -> list[dict[str, Any]]:
         return [dict(message) for message in self._peek(session_id).messages]
 
+    async def load_newest_messages(self, session_id: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        messages = self._peek(session_id).messages
+        return [dict(message) for message in messages[-limit:]], len(messages)
+
     async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
         self._session(session_id).artifacts.append(artifact)
 

@@ -81,6 +81,10 @@ class JsonlFileSession(InMemorySession):
         await self._open(session_id)
         return await super().load_messages(session_id)
 
+    async def load_newest_messages(self, session_id: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        await self._open(session_id)
+        return await super().load_newest_messages(session_id, limit)
+
     async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
         await self._open(session_id)
         await self._add(session_id, "artifact", artifact)

@@ -90,6 +90,11 @@ class SqliteSession(TypedConfig):
         rows = await self._select("SELECT body FROM messages WHERE session = ? ORDER BY id", session_id)
         return [json.loads(body) for (body,) in rows]
 
+    async def load_newest_messages(self, session_id: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+        query = f"SELECT body FROM messages WHERE session = ? ORDER BY id DESC LIMIT {int(limit)}"
+        rows = await self._select(query, session_id)
+        return [json.loads(body) for (body,) in reversed(rows)], await self._count("messages", session_id)
+
     async def save_artifact(self, session_id: str, artifact: SessionArtifact) -> None:
         await self._write("INSERT INTO artifacts (session, body) VALUES (?, ?)", session_id, _json(artifact))
 
