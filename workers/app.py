@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import cast
 
 from celery import Celery
+from celery.signals import setup_logging
 
+from runtime_core import logs
 from runtime_core.broker import broker_settings
 from runtime_core.config.settings import Settings
 from runtime_core.errors import ConfigError
@@ -18,6 +20,7 @@ from workers.transport import ingress_queue
 
 try:
     _settings = Settings()
+    _logging = logs.asked_for()
 except ConfigError as error:
     raise SystemExit(f"runlane: {error}") from error
 
@@ -56,6 +59,10 @@ app.conf.update(
     worker_hijack_root_logger=True,
     enable_utc=True,
 )
+
+if _logging is not None:
+    # Celery sets its own logging up only where nobody listens to this signal.
+    setup_logging.connect(lambda *, config=_logging, **_: logs.configure(config), weak=False)
 
 # Not only in a worker: Celery's own command (inspect, control) knows the commands that are imported here.
 import_module("workers.control.fleet_commands")

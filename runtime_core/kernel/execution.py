@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
+from runtime_core import logs
 from runtime_core.config.schema import AgentDefinition, DiagnosticsRef
 from runtime_core.contracts.context import RunScope, current_call_id, current_scope
 from runtime_core.contracts.frame import RunIds
@@ -80,7 +81,8 @@ class Execution:
         started = time.monotonic()
         failure: BaseException | None = None
         try:
-            with run_span(request, scope) as ended:
+            known = {"run_id": ids.run_id, "session_id": ids.session_id, "attempt": scope.attempt}
+            with logs.bound(**known), run_span(request, scope) as ended:
                 try:
                     result = await self._attempt(request, scope, events, diagnosis)
                 except BaseException as error:

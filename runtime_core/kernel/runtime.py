@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
+from runtime_core import logs
 from runtime_core.config.loader import load_config, load_config_dict
 from runtime_core.config.schema import AppConfig, DiagnosticsRef
 from runtime_core.contracts.context import RunScope
@@ -95,6 +96,8 @@ class Runtime:
             deps_factories=tuple(deps_factories),
             json_only=shared_sessions_only,
         )
+        if (logging_config := logs.asked_for(config.logging)) is not None:
+            logs.configure(logging_config)
         warn_of_what_has_no_effect(config)
 
     @classmethod

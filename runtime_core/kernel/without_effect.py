@@ -13,13 +13,7 @@ _LLM_OPTIONS_WITHOUT_EFFECT = ("stream_endpoint",)
 
 
 def warn_of_what_has_no_effect(config: AppConfig) -> None:
-    sections = {
-        "logging": config.logging is not None and config.logging.auto_configure,
-    }
-    sections |= {
-        f"agents[{agent.id!r}].llm.{option}": getattr(agent.llm, option, None) is not None
-        for agent in config.agents
-        for option in _LLM_OPTIONS_WITHOUT_EFFECT
-    }
-    for name in (name for name, used in sections.items() if used):
-        logger.warning("%s of the agents file has no effect in this version", name)
+    for agent in config.agents:
+        for option in _LLM_OPTIONS_WITHOUT_EFFECT:
+            if getattr(agent.llm, option, None) is not None:
+                logger.warning("agents[%r].llm.%s of the agents file has no effect in this version", agent.id, option)

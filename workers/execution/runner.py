@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from runtime_core import logs
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
@@ -192,7 +193,8 @@ class _Execution:
         if self._unreadable is not None:
             raise self._unreadable
         await self._before_call()  # since admit answered, the process may have been stopped and the partition taken
-        return await self._runtime.execute(self._request, self._scope)
+        with logs.bound(partition=self._admission.lease.partition):
+            return await self._runtime.execute(self._request, self._scope)
 
     async def free_when_ended(self) -> None:
         if self._attempt.work is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import threading
@@ -143,6 +144,10 @@ class Journal:
 
         process.pool.call_on_hub(forget_poll)
         return "deaf"
+
+    async def _log(self, secret: str) -> str:
+        logging.getLogger(__name__).warning("as asked", extra={secret: "sk-1"})
+        return "logged"
 
     async def _artifact(self, name: str) -> str:
         self.context.artifacts.append(RunArtifact(name=name, payload={"n": 1}))
