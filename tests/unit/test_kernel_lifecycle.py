@@ -174,6 +174,8 @@ async def test_an_output_type_that_the_answer_does_not_fit_fails_the_run() -> No
     assert result.error_details is not None
     assert result.error_details.code == "execution.output_validation"
     assert "Answer" in result.error_details.message
+    assert result.error_details.cause is not None
+    assert result.error_details.cause.code == "llm.model_retry"
 
 
 async def test_budgets_end_a_run_with_their_own_stop_reason() -> None:

@@ -44,6 +44,13 @@ async def test_a_failing_tool_is_told_to_the_model_and_the_run_goes_on() -> None
     assert failed["call_id"] == payloads(events, "tool.called")[0]["call_id"]
 
 
+async def test_a_tool_that_there_is_not_is_told_to_the_model_with_those_that_there_are() -> None:
+    result, events = await recorded(runtime(), request("/tool calk 1"))
+
+    assert payloads(events, "tool.failed")[0]["error_details"]["code"] == "tool.not_found"
+    assert "Did you mean 'calc'" in result.final_output
+
+
 async def test_a_crashing_tool_is_a_tool_error_with_its_cause() -> None:
     result, events = await recorded(runtime(tools=tool("CrashingTool")), request("/tool t x"))
 

@@ -101,6 +101,14 @@ async def test_what_the_document_allows_is_answered_as_it_says(
     assert asking.seen.keys() & expected, f"it never succeeded: {asking.seen}"
 
 
+async def test_what_only_workers_know_is_said_to_be_unavailable_without_them(
+    gateway: GatewayProcess, tokens: Tokens
+) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url, headers=tokens.header("acme")) as http:
+        answer = await http.get("/agents")
+    assert (answer.status_code, answer.json()["code"]) == (503, "fleet.unavailable")
+
+
 @pytest.mark.parametrize("operation", [each for each in OPERATIONS if "{" in each.path or each.query], ids=_label)
 async def test_what_the_document_does_not_allow_is_refused_as_it_says(
     operation: Operation, document: Any, gateway: GatewayProcess, tokens: Tokens
