@@ -18,6 +18,10 @@ class SessionArtifact(BaseModel):
     payload: Any = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Session managers of the openagents SDK ask for it."""
+        return self.model_dump()
+
 
 class SessionCheckpoint(BaseModel):
     """How a session stood: its state, and how long its transcript and its list of artifacts were."""

@@ -34,6 +34,7 @@ from runtime_core.errors import (
     SessionError,
 )
 from runtime_core.events.bus import RunEvents
+from runtime_core.foreign_errors import translating_errors
 from runtime_core.kernel.agent_plugins import AgentPlugins
 from runtime_core.kernel.approvals import Approvals
 from runtime_core.kernel.budget import DurationExceeded
@@ -281,11 +282,13 @@ class Lifecycle:
         limit = self.request.budget.max_validation_retries if self.request.budget else 3
         attempt = 0
         while True:
-            raw = await pattern.execute()
+            with translating_errors():
+                raw = await pattern.execute()
             if (finalize := optional_method(pattern, "finalize")) is None:
                 return raw
             try:
-                return await finalize(raw, output_type)
+                with translating_errors():
+                    return await finalize(raw, output_type)
             except ModelRetryError as error:
                 attempt += 1
                 if limit is not None and attempt > limit:

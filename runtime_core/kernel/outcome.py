@@ -6,6 +6,7 @@ import asyncio
 
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
 from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
+from runtime_core.foreign_errors import as_ours
 from runtime_core.wording import in_words
 
 
@@ -26,7 +27,7 @@ def is_failure(error: BaseException) -> bool:
 
 
 def stop_reason_of(error: BaseException) -> StopReason:
-    match error:
+    match as_ours(error) or error:
         case MaxStepsExceeded():
             return StopReason.MAX_STEPS
         case BudgetExhausted():
@@ -38,9 +39,9 @@ def stop_reason_of(error: BaseException) -> StopReason:
 
 
 def error_of(error: BaseException) -> RunlaneError:
-    """``error`` if it is one of ours, else a PatternError that tells its type and has it as its cause."""
-    if isinstance(error, RunlaneError):
-        return error
+    """``error`` as one of ours; one that has no code of ours is the cause of a PatternError that tells its type."""
+    if (ours := as_ours(error)) is not None:
+        return ours
     wrapped = PatternError(in_words(error))
     wrapped.__cause__ = error
     return wrapped

@@ -11,6 +11,7 @@ from runtime_core.contracts.context import RunContext, current_call_id
 from runtime_core.contracts.run import ErrorDetails, RunArtifact
 from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import ToolError, ToolValidationError
+from runtime_core.foreign_errors import as_ours, is_foreign
 from runtime_core.ids import ScopedRunId, scoped_run_id
 from runtime_core.kernel.approvals import Approvals
 from runtime_core.kernel.background_jobs import cancel_job, poll_job, submit_job
@@ -104,7 +105,13 @@ class BoundTool:
     async def invoke(self, params: dict[str, Any] | None, context: Any = None) -> Any:
         """The data of ``execute``. ``context`` is accepted for patterns that pass it; the run's own counts."""
         await self._context.scope.guard()
-        return (await self.execute(params)).data
+        try:
+            return (await self.execute(params)).data
+        except ToolError as error:
+            cause = error.__cause__
+            if cause is not None and is_foreign(cause):  # who calls this, a pattern of theirs, knows their classes
+                raise cause from error
+            raise
 
     async def execute(self, params: dict[str, Any] | None, *, call_id: str | None = None) -> ToolExecutionResult:
         """Call the tool and return the executor's result; a call without an id is given the next one.
@@ -283,9 +290,10 @@ def _is_result(value: Any) -> bool:
 
 def _error_of(result: ToolExecutionResult) -> ToolError:
     """The ToolError of a failed result, with the tool's id; another exception becomes its cause."""
-    error = result.exception
-    if not isinstance(error, ToolError):
-        cause, error = error, ToolError(result.error or None)
-        error.__cause__ = cause
+    given: BaseException | None = result.exception
+    ours = None if given is None else as_ours(given)
+    error = ours if isinstance(ours, ToolError) else ToolError(result.error or None)
+    if error is not given:
+        error.__cause__ = given
     error.with_context(tool_id=result.tool_id)
     return error

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest, ToolExecutionResult
 from runtime_core.errors import LeaseLost, PermanentToolError, ToolError, ToolTimeoutError
+from runtime_core.foreign_errors import as_ours
 
 
 class DirectToolExecutor:
@@ -102,7 +103,8 @@ def _tool_error(error: BaseException, deadline: asyncio.Timeout, timeout_ms: int
         case ToolError():
             return error
         case Exception():
-            return ToolError(str(error) or type(error).__name__)
+            ours = as_ours(error)
+            return ours if isinstance(ours, ToolError) else ToolError(str(error) or type(error).__name__)
         case _:
             return None
 
