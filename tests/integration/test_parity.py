@@ -52,6 +52,15 @@ AGENTS: list[dict[str, Any]] = [
             "config": {"to": "assistant", "how": "transfer", "session_isolation": "shared"},
         },
     },
+    {
+        **_BASE,
+        "id": "background",
+        "name": "Background",
+        "pattern": {
+            "impl": f"{_DURABLE}.Delegating",
+            "config": {"to": "artist", "background": True, "session_isolation": "forked"},
+        },
+    },
     {**_BASE, "id": "facts", "name": "Facts", "pattern": {"impl": f"{_WAITING}.Facts"}},
     {**_BASE, "id": "unloadable", "name": "Unloadable", "pattern": {"impl": "tests.no_such_module.Pattern"}},
 ]
@@ -74,6 +83,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("careful", "/tool do it"),
     ("delegating", "draw"),
     ("transferring", "/tool calc 6*7"),
+    ("background", "draw"),
     ("facts", '{"name": "a", "size": 1}', {"output_type": Fact}),
     ("facts", "no JSON", {"output_type": Fact}),
     ("facts", "no JSON", {"output_type": Fact, "budget": RunBudget(max_validation_retries=0)}),
@@ -82,7 +92,16 @@ RUNS: list[tuple[Any, ...]] = [
 FLEET_ONLY = {RunStreamChunkKind.RUN_QUEUED, RunStreamChunkKind.RUN_INTERRUPTED, RunStreamChunkKind.STREAM_GAP}
 FLEET_METADATA = {"worker", "attempt", "partition", "config_version"}
 #: Times differ from run to run, by nature.
-TIMES = {"expires_ms", "latency_ms", "duration_ms", "ttft_ms", "llm_latency_p50_ms", "llm_latency_p95_ms"}
+TIMES = {
+    "captured_at",
+    "expires_ms",
+    "timestamp_ms",
+    "latency_ms",
+    "duration_ms",
+    "ttft_ms",
+    "llm_latency_p50_ms",
+    "llm_latency_p95_ms",
+}
 
 
 def requests() -> list[RunRequest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -16,6 +17,7 @@ from runtime_core.contracts.host import Approval
 from runtime_core.contracts.run import RunState, StopReason
 from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.errors import RunConflict
+from tests.acceptance.command import Command
 from tests.integration.fleet.conftest import Fleet, request, wait_until
 from tests.integration.fleet.waiting_plugins import Fact
 
@@ -39,6 +41,11 @@ AGENTS = [
     agent("sharing", "Deeper", config={"isolation": "shared"}),
     agent("forking", "Deeper", config={"isolation": "forked"}),
     agent("facts", "Facts"),
+    {
+        **agent("impatient", "Steps"),
+        "pattern": {"type": "react"},
+        "tools": [{"id": "do", "impl": f"{_PLUGINS}.Impatient"}],
+    },
     {**agent("careful", "Steps"), "pattern": {"type": "react"}, "tools": [{"id": "do", "impl": f"{_PLUGINS}.Careful"}]},
 ]
 
@@ -166,18 +173,34 @@ async def test_an_approval_after_a_restart_of_its_worker_goes_on_from_there(wait
     assert (await behind.result(timeout=20)).stop_reason is StopReason.COMPLETED
 
 
-async def test_a_denied_call_is_told_to_the_model_and_not_made(waiting: Fleet) -> None:
+async def test_a_person_decides_from_the_command_line(waiting: Fleet) -> None:
+    runlane = Command(RUNLANE_REDIS_URL=waiting.redis_url)
     await waiting.start(1, RUNLANE_CONCURRENCY="1")
     handle = await waiting.client.submit(request("/tool do it", agent="careful"))
     approval = await asked(handle)
     other = await waiting.client.run(request("hello", session="other", agent="careful"))
     assert other == "Echo: hello (history=0)", "who waits holds no slot"
 
-    await handle.approve(approval.call_id, "deny", reason="not today")
-    result = await handle.result(timeout=10)
+    listed = await asyncio.to_thread(runlane, "approvals", handle.run_id)
+    assert json.loads(listed.stdout)["call_id"] == approval.call_id
+    denial = ("approve", handle.run_id, approval.call_id, "--deny", "--reason", "not today")
+    said, again = [await asyncio.to_thread(runlane, *denial) for _ in range(2)]
+    assert (said.returncode, json.loads(said.stdout)["decision"]) == (0, "deny")
+    assert again.returncode != 0
+    assert "decided before: deny" in again.stderr
 
+    result = await handle.result(timeout=10)
     assert "not today" in result.final_output
     assert not any(line["what"] == "careful" for line in waiting.journal())
+
+
+async def test_what_nobody_decides_in_time_is_denied(waiting: Fleet) -> None:
+    await waiting.start(1)
+    result = await waiting.client.run_detailed(request("/tool do it", agent="impatient"), timeout=20)
+    assert "nobody decided in time" in result.final_output
+    (approval,) = await waiting.client.approvals(result.run_id)
+    assert approval.decision is not None
+    assert approval.decision.verdict == "deny"
 
 
 async def test_a_run_that_waits_is_cancelled_at_once(waiting: Fleet) -> None:

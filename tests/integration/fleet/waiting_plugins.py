@@ -49,6 +49,12 @@ class Careful:
         return f"did {params.get('query')}"
 
 
+class Impatient(Careful):
+    """Does not wait for long."""
+
+    approval_timeout_ms = 200
+
+
 class Deeper(Pattern):
     """``<depth> <seconds>``: delegates to its own agent until the depth is 0, then takes that long."""
 
