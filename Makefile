@@ -8,9 +8,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/runlane demo
 
-# Three files at a time, on two cores: most tests wait for processes to start, to die, or for leases to expire.
+# Four files at a time, on two cores: most tests wait for processes to start, to die, or for leases to expire.
 test: lint
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile
 
 # Thousands of random histories in virtual time, an hour or so; one is repeated with `-m tests.simulator --seed N`.
 simulate: $(READY)

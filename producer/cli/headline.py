@@ -37,7 +37,8 @@ def _first(story: RunStory) -> str:
     if head is None:
         return "the first cannot be read"
     if head.state is RunState.RUNNING and head.started_ms:
-        return f"the first has been running for {_since(story, head.started_ms)} on {head.worker}"
+        waits = f", {_waits(head)}" if head.waiting_for else ""
+        return f"the first has been running for {_since(story, head.started_ms)} on {head.worker}{waits}"
     return f"the first waits for a worker itself, {_where(story)}"
 
 
@@ -52,10 +53,21 @@ def _where(story: RunStory) -> str:
 def _running(story: RunStory, record: RunRecord) -> str:
     for_long = _since(story, record.started_ms or record.submitted_ms)
     cancelled = "; it is to be cancelled" if record.cancel_requested else ""
-    sentence = f"running for {for_long} on {record.worker}, attempt {record.attempt}{cancelled}"
+    waits = f"; it {_waits(record)}" if record.waiting_for else ""
+    sentence = f"running for {for_long} on {record.worker}, attempt {record.attempt}{cancelled}{waits}"
     if record.worker != story.owner:
         return f"{sentence}; {_where(story)}, so that attempt is lost and the next one follows"
     return sentence if story.owner_beats else f"{sentence}; that worker is silent: another takes over soon"
+
+
+def _waits(record: RunRecord) -> str:
+    """For what, and where to go on from there; it may be several things."""
+    parts = [part.partition(":") for part in (record.waiting_for or "").split()]
+    told = [
+        f"a person: runlane approvals {record.run_id}" if kind == "approval" else f"its child: runlane show {which}"
+        for kind, _, which in parts
+    ]
+    return f"waits for {' and '.join(dict.fromkeys(told))}"
 
 
 def _finished(record: RunRecord) -> str:

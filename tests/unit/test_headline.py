@@ -69,6 +69,14 @@ def test_a_running_run_says_where_and_whether_its_worker_lives() -> None:
     assert headline(story(cancelled)).endswith("it is to be cancelled")
 
 
+def test_a_run_that_waits_says_for_what() -> None:
+    person = RUNNING.model_copy(update={"waiting_for": "approval:c1 approval:c2"})
+    assert headline(story(person)).endswith("attempt 1; it waits for a person: runlane approvals r")
+    child = RUNNING.model_copy(update={"waiting_for": "run:k"})
+    behind = story(record(RunState.QUEUED), ahead=1, head=RunRow(run_id="h", partition=7, record=child))
+    assert headline(behind).endswith("12.0 s on w2, waits for its child: runlane show k")
+
+
 def test_a_finished_run_says_how_it_ended_and_how_long_it_took() -> None:
     result = RunResult(run_id="r", stop_reason=StopReason.FAILED, error_details=ErrorDetails(code="c", message="m"))
     ended = RUNNING.model_copy(
