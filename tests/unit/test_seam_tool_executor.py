@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runtime_core.config.schema import PluginRef
 from runtime_core.contracts.run import RunBudget, RunResult, StopReason
 from runtime_core.contracts.tool import ToolExecutionRequest
 from runtime_core.events.bus import RuntimeEvent
@@ -15,6 +16,7 @@ from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.executor.filesystem_aware import FilesystemAwareExecutor
 from runtime_core.plugins.builtin.executor.retry import RetryToolExecutor
 from runtime_core.plugins.builtin.executor.safe import SafeToolExecutor
+from runtime_core.plugins.loader import load_plugin
 from runtime_core.plugins.protocols import Seam
 from runtime_core.plugins.registry import BUILTINS
 from tests.unit.executor_plugins import Beside, Flaky, Meeting, Ordered
@@ -174,7 +176,19 @@ async def test_filesystem_aware_knows_where_files_may_be(
 
 async def test_the_policy_of_any_executor_is_asked_before_the_call() -> None:
     _, events = await called(host({"impl": f"{PLUGINS}.Strict"}), "/tool calc 1")
+    assert "tool.succeeded" not in names(events)
     assert "nothing is" in payload(events, "tool.failed")["error"]
+
+
+@pytest.mark.parametrize("name", ["retry", "concurrent_batch", "filesystem_aware"])
+async def test_who_calls_an_executor_itself_meets_its_policy(name: str) -> None:
+    denying = {"deny_tools": ["calc"]}
+    inner = {"inner": {"type": "filesystem_aware", "config": denying}}
+    settings = denying if name == "filesystem_aware" else inner
+    executor: Any = load_plugin(Seam.TOOL_EXECUTOR, PluginRef(type=name, config=settings))
+    result = await executor.execute(asking("calc"))
+    assert not result.success
+    assert "is in deny_tools" in str(result.error)
 
 
 async def test_calls_of_a_batch_go_side_by_side_where_they_may() -> None:

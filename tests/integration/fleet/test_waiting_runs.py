@@ -157,6 +157,7 @@ async def test_an_approval_after_a_restart_of_its_worker_goes_on_from_there(wait
     before = await asked(handle)
     assert (await handle.get()).waiting_for == f"approval:{before.call_id}"
     waiting.workers[0].stop(within=10)
+    assert waiting.workers[0].exit_code != -signal.SIGKILL, "who waits is handed over at once, long before the grace"
     await waiting.start(1)
     after = await asked(handle)
     assert after == before

@@ -116,6 +116,15 @@ async def test_a_waiting_run_hears_of_a_cancel_and_of_its_lost_lease(store: Stor
         await store.attempts.wait(admission, "")
 
 
+async def test_an_attempt_that_was_repaired_waits_no_more(store: Store) -> None:
+    first = await running(store)
+    await store.attempts.repair(first.lease, R1, 1)
+    with pytest.raises(LeaseLost):
+        await store.attempts.wait(first, "run:child")
+    with pytest.raises(LeaseLost):
+        await begin(store, first)
+
+
 async def test_the_end_of_a_child_wakes_the_parent_that_waits(store: Store) -> None:
     parent = await running(store)
     await store.runs.submit(child(session="another"))
