@@ -120,7 +120,7 @@ class AttemptStore:
                 config_version=int(pinned),
                 waited_ms=int(waited_ms),
                 staged=int(staged),
-                steps=dict(zip(steps[::2], steps[1::2], strict=True)),
+                steps=_deltas(steps),
             )
         reason = RefusalReason(reply[0].lower())
         if reason is RefusalReason.FINISHED and reply[1]:
@@ -187,7 +187,7 @@ class AttemptStore:
             case "CONFLICT":
                 raise RunConflict(f"run id {run!r} is taken by another run", run_id=request.run_id)
             case _:
-                _, attempt, sequence = fenced(reply, f"a child of run {parent.run}")
+                _, attempt, sequence, staged, steps = fenced(reply, f"a child of run {parent.run}")
         return Admission(
             run=run,
             session=session,
@@ -196,6 +196,8 @@ class AttemptStore:
             sequence=int(sequence),
             request=body,
             config_version=parent.config_version,
+            staged=int(staged),
+            steps=_deltas(steps),
         )
 
     async def finish(
@@ -231,3 +233,8 @@ class AttemptStore:
             self._redis, script, lease.partition, lease.owner, lease.fence, admission.run, admission.attempt, *values
         )
         return fenced(reply, f"{script} of run {admission.run}, attempt {admission.attempt}")
+
+
+def _deltas(steps: Sequence[str]) -> dict[str, str]:
+    """Step → delta, of the flat list that scripts return."""
+    return dict(zip(steps[::2], steps[1::2], strict=True))

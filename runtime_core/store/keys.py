@@ -23,10 +23,10 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | woken | SET | waiting runs that are to look again | decide finish, cleared by wait | bounded by live |
 | cascades | SET | cancelled runs whose children are still to be cancelled | cancel, cleared by cascaded | bounded by cancels in flight |
 | deadlines | ZSET | queued run → ms by which it must start | submit, cleared by admit finish sweep | bounded by pending |
-| stats | HASH | counters: submitted, finished, pending, dead_letters; run_ms: average duration | submit finish | for ever, five fields |
+| stats | HASH | counters: submitted, finished, pending, dead_letters, transcripts; run_ms: average duration | submit finish | for ever, six fields |
 | dead | STREAM | dead letters, newest 10,000 of 30 days | finish | bounded |
 | recent | STREAM | runs that ended: run, session, agent, status, finished_ms; the newest 1,000 or so | finish refuse | bounded |
-| session:<sid>:meta | HASH | config_version, last_run_ms; born: when its transcript began | admit finish | 30 days after the last run |
+| session:<sid>:meta | HASH | config_version, last_run_ms; born: of its transcript, no two have the same | admit finish | 30 days after the last run |
 | session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
 | session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
 | session:<sid>:artifacts | LIST | artifacts, JSON each | finish | 30 days |

@@ -214,6 +214,15 @@ async def test_a_transcript_that_began_anew_or_lost_its_end_is_read_anew(
     assert await said() == ["b", "d", "e", "f"]
 
 
+async def test_transcripts_that_begin_within_one_millisecond_are_told_apart(sessions: RedisSession) -> None:
+    store, born = await sessions._store(), list[str]()
+    for _ in range(50):
+        await sessions.append_message("s", {"role": "user", "content": "hello"})
+        born.append((await store.transcript_from(SessionKey("default/s"), 0))[0])
+        await sessions.delete_session("s")
+    assert len(set(born)) == len(born)
+
+
 async def test_a_process_keeps_as_many_messages_as_it_may(sessions: RedisSession) -> None:
     warm = WarmTranscripts(bound=3)
     store = await sessions._store()

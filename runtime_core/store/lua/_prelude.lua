@@ -144,7 +144,9 @@ local function apply_entry(session, text)
   local kind, key, value = unpack(cjson.decode(text))
   if kind == 'message' then
     local length = call('RPUSH', session_key(session, 'transcript'), value)
-    if length == 1 then call('HSET', session_key(session, 'meta'), 'born', integer(now)) end
+    if length == 1 then  -- two may begin within a millisecond
+      call('HSET', session_key(session, 'meta'), 'born', integer(now) .. ':' .. call('HINCRBY', STATS, 'transcripts', 1))
+    end
   elseif kind == 'artifact' then call('RPUSH', session_key(session, 'artifacts'), value)
   elseif kind == 'set' then call('HSET', session_key(session, 'state'), key, value)
   elseif kind == 'unset' then call('HDEL', session_key(session, 'state'), key)
@@ -229,7 +231,7 @@ local function finish_run(id, status, result, terminal, hold)
   -- Its children in this same session executed within it; none outlives it.
   for _, child in ipairs(call('SMEMBERS', children_key(id))) do
     local within, state = unpack(call('HMGET', run_key(child), 'within', 'state'))
-    if within == id and state == 'running' then finish_run(child, 'cancelled', {}) end
+    if within == id and state ~= 'finished' then finish_run(child, 'cancelled', {}) end
   end
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end
@@ -243,6 +245,37 @@ local function expire_queued(id)
   finish_run(id, 'timeout', {error_details = {code = 'queue.deadline',
     message = 'the run did not start within its queue_deadline_ms', retryable = true,
     hint = 'submit it again under a new run id, give it more time, or add workers'}})
+end
+
+-- The attempt of a run ended early, the run did not: it is queued, and its log says so. Its children in this same session,
+-- which executed within that attempt, wait with it for the next one.
+local function interrupt(id, run, reason)
+  call('HSET', run_key(id), 'state', 'queued', 'nonce', '', 'overdue', '0', 'waiting_for', '')
+  call('SREM', WOKEN, id)
+  local sequence = tonumber(run.sequence) + 1
+  append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
+    cjson.encode({reason = reason}))}})
+  for _, child in ipairs(call('SMEMBERS', children_key(id))) do
+    local one = record(child, 'within', 'state', 'attempt', 'sequence', 'ids', 'config_version')
+    if one.within == id and one.state == 'running' then interrupt(child, one, reason) end
+  end
+end
+
+-- What a resumed attempt finds: how many session writes were staged up to its last step, and the deltas of its steps.
+local function steps_taken(id)
+  local kept, flat, stored = 0, {}, call('HGETALL', steps_key(id))
+  for i = 1, #stored, 2 do
+    local staged, delta = string.match(stored[i + 1], '^(%d+):(.*)$')
+    kept = math.max(kept, tonumber(staged))
+    flat[#flat + 1], flat[#flat + 2] = stored[i], delta
+  end
+  return kept, flat
+end
+
+-- Drop the session writes that an earlier attempt staged behind its last step.
+local function unstage(id, kept)
+  local staged = prefix .. 'staged:' .. id
+  if kept > 0 then call('LTRIM', staged, 0, kept - 1) else call('DEL', staged) end
 end
 
 -- A running run goes back to its mailbox's head, where it still is; its attempt may write nothing more.
@@ -271,11 +304,7 @@ local function requeue(id, session, count, reason)
       message = 'given up after ' .. times .. ' ' .. count .. ': ' .. reason,
       hint = 'see its history with `runlane dead show`; submit it again with `runlane dead redrive`'}})
   end
-  call('HSET', run_key(id), 'state', 'queued', 'nonce', '', 'overdue', '0', 'waiting_for', '')
-  call('SREM', WOKEN, id)
-  local sequence = tonumber(run.sequence) + 1
-  append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
-    cjson.encode({reason = reason}))}})
+  interrupt(id, run, reason)
   call('ZADD', READY, 0, session)             -- it had started: its doorbell comes before those of others
 end
 

@@ -24,23 +24,36 @@ end
 local fence = integer(math.max(tonumber(lease[2] or '0') + 1, now))
 call('HSET', LEASE, 'owner', owner, 'fence', fence, 'expires', integer(now + ttl), 'reserved_for', '', 'reserved_until', '0')
 
-local last = worker_of(holder)
+local last, renewed = worker_of(holder), tonumber(lease[3] or '0') - ttl
+local function fresh(since) return renewed - since < SOLO_MS end
+-- Runs that waited for a person or a child are not to blame; one that had just begun may have done more than wait.
+local function idle(run_key, since)
+  return (call('HGET', run_key, 'waiting_for') or '') ~= '' and not fresh(since)
+end
+local function count_of(executing)
+  return function(id)
+    local started = tonumber(call('HGET', run_key(id), 'started_ms') or '0')
+    return idle(run_key(id), started) and 'handovers' or executing(id)
+  end
+end
 if tonumber(call('ZSCORE', 'rl:workers', last) or '0') > now then
-  requeue_all('interruptions', 'lease expired while its worker was alive')
+  requeue_all(count_of(function() return 'interruptions' end), 'lease expired while its worker was alive')
 else
   -- Of the runs that were in probation there one is to blame; the others are spared. So are those in probation that had
   -- executed for long, if another one had just begun.
-  local entered, any_fresh = {}, false
-  local members, renewed = call('HGETALL', probation_key(last)), tonumber(lease[3] or '0') - ttl
-  local function fresh(id) return renewed - entered[id] < SOLO_MS end
+  local entered, suspected, any_fresh = {}, false, false
+  local members = call('HGETALL', probation_key(last))
   for i = 1, #members, 2 do
-    entered[members[i]] = tonumber(string.match(members[i + 1], '^(%d+)'))
-    any_fresh = any_fresh or fresh(members[i])
+    local id, since = members[i], tonumber(string.match(members[i + 1], '^(%d+)'))
+    local of = string.match(call('GET', 'rl:id:' .. id) or '', '^(%d+):')
+    if not of or not idle('rl:{p' .. of .. '}:run:' .. id, since) then
+      entered[id], suspected, any_fresh = since, true, any_fresh or fresh(since)
+    end
   end
-  requeue_all(function(id)
-    local to_blame = #members == 0 or entered[id] and (fresh(id) or not any_fresh)
+  requeue_all(count_of(function(id)
+    local to_blame = not suspected or entered[id] and (fresh(entered[id]) or not any_fresh)
     return to_blame and 'crashes' or 'spared'
-  end, 'worker ' .. last .. ' died')
+  end), 'worker ' .. last .. ' died')
 end
 
 call('DEL', queue)

@@ -1,7 +1,7 @@
 -- owner fence parent attempt child session digest request ids agent
 -- A child run in its parent's own session: it executes within the parent's attempt, under the parent's fence, and
--- through no mailbox. A child that an earlier attempt left unfinished is adopted: it begins again.
--- → OK attempt sequence | FINISHED | CONFLICT (the id is another run's) | FENCED | STALE
+-- through no mailbox. A child that an earlier attempt left unfinished is adopted: it goes on behind its last step.
+-- → OK attempt sequence staged {step delta …} | FINISHED | CONFLICT (the id is another run's) | FENCED | STALE
 local owner, fence, parent, attempt, id, session, digest, request, ids, agent = unpack(ARGV, 4, 13)
 if not owns(owner, fence, false) then return {'FENCED'} end
 if not is_current(record(parent, 'state', 'attempt', 'fence'), attempt, fence) then return {'STALE'} end
@@ -20,9 +20,10 @@ end
 local child = record(id, 'state', 'within', 'attempt', 'sequence', 'fence', 'of_attempt')
 if child.within ~= parent then return {'CONFLICT'} end
 if child.state == 'finished' then return {'FINISHED'} end
-if child.fence == fence and child.of_attempt == attempt then return {'OK', child.attempt, child.sequence} end
+local kept, steps = steps_taken(id)
+if child.fence == fence and child.of_attempt == attempt then return {'OK', child.attempt, child.sequence, integer(kept), steps} end
 local next_attempt = integer(tonumber(child.attempt) + 1)
 call('HSET', run_key(id), 'state', 'running', 'attempt', next_attempt, 'of_attempt', attempt, 'owner', owner,
   'fence', fence, 'config_version', call('HGET', run_key(parent), 'config_version'), 'started_ms', integer(now))
-call('DEL', prefix .. 'staged:' .. id)
-return {'OK', next_attempt, child.sequence}
+unstage(id, kept)
+return {'OK', next_attempt, child.sequence, integer(kept), steps}

@@ -27,17 +27,6 @@ local function may_start(run)
   return true
 end
 
--- What a resumed attempt finds: the deltas of its steps, and the session writes staged up to the last of them.
-local function steps_taken()
-  local kept, flat, stored = 0, {}, call('HGETALL', steps_key(id))
-  for i = 1, #stored, 2 do
-    local staged, delta = string.match(stored[i + 1], '^(%d+):(.*)$')
-    kept = math.max(kept, tonumber(staged))
-    flat[#flat + 1], flat[#flat + 2] = stored[i], delta
-  end
-  return kept, flat
-end
-
 -- The version of the agents config that the run executes with. A session keeps that of its first run until it is closed,
 -- was idle, or its agent was reloaded; a run keeps that of its first attempt.
 local function pinned_version(run)
@@ -60,9 +49,9 @@ if run.state == 'finished' then
   call('HSET', run_key(id), 'announced', nonce)
   return {'FINISHED', run.status, run.result}
 end
-local session, staged = run.session, prefix .. 'staged:' .. id
+local session = run.session
 local function waited(until_ms) return integer(math.max(0, until_ms - run.submitted_ms)) end
-local kept, steps = steps_taken()
+local kept, steps = steps_taken(id)
 if run.state == 'running' then
   if run.nonce ~= nonce or run.fence ~= fence then return {'DUPLICATE'} end
   return {'OK', run.attempt, run.sequence, run.request, run.config_version, session, integer(kept), steps, waited(run.started_ms)}
@@ -83,5 +72,5 @@ call('HSET', run_key(id), 'state', 'running', 'attempt', attempt, 'nonce', nonce
 call('HSET', LIVE, session, id)
 call('ZREM', READY, session)
 call('ZREM', DEADLINES, id)
-if kept > 0 then call('LTRIM', staged, 0, kept - 1) else call('DEL', staged) end
+unstage(id, kept)
 return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps, waited(now)}

@@ -199,3 +199,48 @@ async def test_eight_crashes_end_a_run_that_was_never_charged(store: Store) -> N
     await store.take_over(lease, "w3")
     record = await store.runs.get(POISON)
     assert (record.status, record.crashes) == (StopReason.DEAD_LETTER, 8)
+
+
+async def waiting(store: Store, lease: Lease, run: str, *, for_ms: int = LEASE_TTL_MS + 6_000) -> None:
+    """A run that began an attempt so long ago, and waits for its child."""
+    admission = await store.admitted(lease, run)
+    await store.attempts.wait(admission, "run:child")
+    began = await store.now_ms() - for_ms
+    await put(store, run, started_ms=began)
+    await store.redis.hset(keys.probation("w1"), run, f"{began}:0")
+
+
+async def test_a_run_that_only_waited_is_not_to_blame_for_the_death_of_its_worker(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, INNOCENT, OTHER)
+    await store.submit(POISON)
+    await waiting(store, lease, INNOCENT)
+    await waiting(store, lease, OTHER, for_ms=LEASE_TTL_MS)
+    await store.admitted(lease, POISON)
+
+    await store.take_over(lease, "w2")
+
+    counted = {run: (await store.runs.get(run)) for run in (INNOCENT, OTHER, POISON)}
+    assert (counted[INNOCENT].crashes, counted[INNOCENT].charges, counted[INNOCENT].handovers) == (2, 0, 1)
+    assert (counted[OTHER].charges, counted[OTHER].handovers) == (1, 0), "it had just begun: it may have done more"
+    assert (counted[POISON].crashes, counted[POISON].spared) == (0, 1)
+
+
+async def test_beside_runs_that_wait_in_probation_nobody_is_spared(store: Store) -> None:
+    lease = await store.own("w1")
+    await suspects(store, INNOCENT)
+    await store.submit(POISON)
+    await waiting(store, lease, INNOCENT)
+    await store.admitted(lease, POISON)
+    await store.take_over(lease, "w2")
+    assert (await store.runs.get(POISON)).crashes == 1
+
+
+async def test_a_run_that_only_waited_is_not_interrupted_by_the_loss_of_its_lease(store: Store) -> None:
+    lease = await store.own("w1")
+    await store.submit(INNOCENT)
+    await waiting(store, lease, INNOCENT)
+    await store.leases.heartbeat("w1", {}, accepting=True)
+    await store.take_over(lease, "w2")
+    record = await store.runs.get(INNOCENT)
+    assert (record.interruptions, record.handovers) == (0, 1)

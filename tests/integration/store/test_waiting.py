@@ -13,6 +13,7 @@ from runtime_core.ids import ScopedRunId, SessionKey
 from runtime_core.store.attempts import Admission
 from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import Lease, Renewed, renew
+from runtime_core.store.runs import CancelOutcome
 from runtime_core.store.sessions import message_entry, state_entries
 from tests.integration.store.conftest import Store
 from tests.integration.store.test_steps import entry
@@ -167,12 +168,53 @@ async def test_the_next_attempt_of_the_parent_adopts_the_child_that_was_cut(stor
 
     adopted = await begin(store, second)
 
-    assert adopted.attempt == 2
+    assert (adopted.attempt, adopted.sequence) == (2, 2)
     with pytest.raises(LeaseLost):
         await store.finish(within, 2)
-    await store.finish(adopted, 2)
+    await store.finish(adopted, 3)
     assert await store.sessions.messages(SessionKey("default/s")) == []
     assert await store.attempts.add_child(second, child(), tenant="default") is None
+
+
+async def test_a_child_is_cut_when_its_parent_is_and_waits_for_the_next_attempt_with_it(store: Store) -> None:
+    lease = await store.own("w1")
+    parent = await running(store, lease)
+    outer = await begin(store, parent)
+    inner = await begin(store, outer, child("grandchild").model_copy(update={"parent_run_id": "child"}))
+    await store.attempts.wait(inner, "approval:c1", asked=asked())
+
+    await store.take_over(lease, "w2")
+
+    for run in ("r1", "child", "grandchild"):
+        assert [event for _, _, event in await store.events(run)][-1] == "run.interrupted"
+        record = await store.runs.get(ScopedRunId(run))
+        assert (record.state, record.waiting_for) == ("queued", None)
+    assert await store.bells() == ["r1"]
+    assert await store.runs.cancel(ScopedRunId("grandchild")) is CancelOutcome.CANCELLED
+
+
+async def test_an_adopted_child_goes_on_behind_its_last_step(store: Store) -> None:
+    lease = await store.own("w1")
+    within = await begin(store, await running(store, lease))
+    await store.attempts.stage(within, 0, [entry("kept")])
+    await store.attempts.step(within, "1", "delta")
+    await store.attempts.stage(within, 1, [entry("of an attempt that ended")])
+    second = await store.admitted(await store.take_over(lease, "w2"), "r1")
+
+    adopted = await begin(store, second)
+
+    assert (adopted.staged, adopted.steps) == (1, {"1": "delta"})
+    assert await begin(store, second) == adopted, "also when the answer was lost"
+    await store.finish(adopted, 3)
+    assert [message["of"] for message in await store.sessions.messages(SessionKey("default/s"))] == ["kept"]
+
+
+async def test_a_child_that_waited_for_its_parent_ends_with_it(store: Store) -> None:
+    lease = await store.own("w1")
+    await begin(store, await running(store, lease))
+    second = await store.admitted(await store.take_over(lease, "w2"), "r1")
+    await store.finish(second, second.sequence + 1)
+    assert (await store.runs.get(ScopedRunId("child"))).status is StopReason.CANCELLED
 
 
 async def test_beginning_a_child_twice_in_one_attempt_is_beginning_it_once(store: Store) -> None:

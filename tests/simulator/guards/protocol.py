@@ -133,7 +133,7 @@ ATTEMPTS = (
         "stubborn_code_holds_its_session",
     ),
     _lua(
-        "admit",
+        "_prelude",
         "session writes of an earlier attempt are dropped",
         "else call('DEL', staged) end",
         "end",
