@@ -26,6 +26,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | stats | HASH | counters: submitted, finished, pending, dead_letters, transcripts; run_ms: average duration | submit finish | for ever, six fields |
 | dead | STREAM | dead letters, newest 10,000 of 30 days | finish | bounded |
 | recent | STREAM | runs that ended: run, session, agent, status, finished_ms; the newest 1,000 or so | finish refuse | bounded |
+| edit:<uuid> | STRING | that this edit of a session from outside a run was made | edit | 5 minutes |
 | session:<sid>:meta | HASH | config_version, last_run_ms; born: of its transcript, no two have the same | admit finish | 30 days after the last run |
 | session:<sid>:state | HASH | top-level field → JSON | finish | 30 days |
 | session:<sid>:transcript | LIST | messages, JSON each | finish | 30 days |
@@ -128,6 +129,7 @@ LIVES: Final[Mapping[str, Life]] = {
     "rl:{p????}:deadlines": Life.UNFINISHED,
     "rl:{p????}:dead": Life.TRIMMED,
     "rl:{p????}:recent": Life.TRIMMED,
+    "rl:{p????}:edit:*": Life.TTL,
     "rl:{p????}:session:*:meta": Life.TTL,
     "rl:{p????}:session:*:state": Life.TTL,
     "rl:{p????}:session:*:transcript": Life.TTL,

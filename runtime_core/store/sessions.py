@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from redis.asyncio import Redis
@@ -177,9 +178,8 @@ class SessionStore:
         """Write from outside a run. Raises SessionError while the session has an unfinished run, and if it is to be
         ``new`` and keeps something.
         """
-        values = [json.dumps(list(entry)) for entry in entries]
-        partition = partition_of(session, self._partitions)
-        self._check(await run_script(self._redis, "edit", partition, session, int(new), *values))
+        values = [uuid4().hex, session, int(new), *(json.dumps(list(entry)) for entry in entries)]
+        self._check(await run_script(self._redis, "edit", partition_of(session, self._partitions), *values))
 
     async def checkpoints(self, session: SessionKey) -> dict[str, SessionCheckpoint]:
         """Those that were created by name, oldest first."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import unquote
 
 from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, decode_frame
 from runtime_core.ids import SessionKey
 from runtime_core.store import keys
 from tests.simulator.history import History
-from tests.simulator.oracle import Run
+from tests.simulator.known_run import Run
 
 #: Virtual seconds within which all runs finish once faults are over, beyond their own time: a lease, an orphan's wait,
 #: the longest back-off of a doorbell, the solo seconds of probation, once for each charge.
@@ -36,11 +37,11 @@ def check(history: History) -> None:
     for run in oracle.runs.values():
         _check_log(history, run)
         _check_status(history, run)
+        _check_family(history, run)
         _check_history(history, run)
         _check_lives_on(history, run)
-    for session, runs in oracle.order.items():
-        if runs:
-            _check_session(history, session)
+    for session in {run.session: None for run in oracle.runs.values()}:
+        _check_session(history, session)
     for partition in range(history.partitions):
         _check_empty(history, partition)
 
@@ -74,12 +75,31 @@ def _check_log(history: History, run: Run) -> None:
         if attempt < run.attempt:
             expect(interrupted == 1, f"attempt {attempt} of {run.id} ended early, its log says so {interrupted} times")
     if run.status == "completed":
-        said = [frame.payload["text"] for frame in log if frame.event == "llm.delta" and frame.attempt == run.attempt]
-        steps = [f"step {step}" for step in range(history.steps[run.id])]
-        expect("".join(said) == "".join(steps), f"attempt {run.attempt} of {run.id} took {steps}, its log has {said}")
+        _check_text(history, run, log)
     sequence, result = history.network.execute("HMGET", keys.run(run.partition, run.id), "sequence", "result")
     expect(sequence == str(len(log)), f"the record of {run.id} says {sequence} frames, its log has {len(log)}")
     expect(log[-1].payload["result"] == json.loads(result), f"the terminal frame of {run.id} has another result")
+
+
+def _check_text(history: History, run: Run, log: list[Frame]) -> None:
+    """The last attempt says all its steps. One that goes on behind what earlier ones kept need not say those again, but
+    its readers have all of them, and each attempt says its own in order.
+    """
+    expect, first = history.oracle.expect, 1 if run.keeps else run.attempt
+    said = {
+        attempt: [
+            int(step)
+            for frame in log
+            if frame.event == "llm.delta" and frame.attempt == attempt
+            for step in frame.payload["text"].replace("step", "").split(";")[:-1]
+        ]
+        for attempt in range(first, run.attempt + 1)
+    }
+    told = sorted({step for steps in said.values() for step in steps})
+    expect(told == list(range(run.steps)), f"{run.id} took {run.steps} steps, its log has {said}")
+    for steps in said.values():
+        in_order = steps == list(range(steps[0], steps[0] + len(steps))) if steps else True
+        expect(in_order, f"an attempt of {run.id} told its steps out of order: {said}")
 
 
 def _check_status(history: History, run: Run) -> None:
@@ -89,30 +109,43 @@ def _check_status(history: History, run: Run) -> None:
         allowed |= {"cancelled"} if run.cancelled[1] == "CANCELLED" else {"cancelled", "completed"}
         if run.cancelled[1] == "CANCELLED":
             allowed = {"cancelled"}
-    if run.id in history.raising:
+    if run.verb == "raise":
         allowed = allowed - {"completed"} | {"failed"}
-    if run.id in history.deadlines:
+    deadline_ms = run.request.queue_deadline_ms
+    if deadline_ms is not None:
         allowed |= {"timeout"}
-    if run.id in history.poison:
+    if run.verb == "poison":
         allowed |= {"dead_letter"}
         allowed -= {"completed"}
     hits = history.hits.get(run.id, 0)
     if hits >= 2:  # what the history did to it by chance may look like poison
         allowed |= {"dead_letter"}
-    expect(run.status in allowed, f"{run.id} ended as {run.status}, expected {sorted(allowed)} (hit {hits} times)")
-    if run.id in history.deadlines:
-        latest = run.submitted + history.deadlines[run.id] / 1000 + history.clock_error
+    parent = history.oracle.runs.get(run.request.parent_run_id or "")
+    if parent is not None and (parent.status == "cancelled" or (run.within and parent.finished == run.finished)):
+        allowed |= {"cancelled"}
+    why = json.loads(run.result or "{}").get("error_details")
+    expect(run.status in allowed, f"{run.id} ended as {run.status}, not {sorted(allowed)} (hit {hits} times): {why}")
+    if deadline_ms is not None:
+        latest = run.submitted + deadline_ms / 1000 + history.clock_error
         late = [start for start in run.starts[:1] if start > latest]
         expect(not late, f"{run.id} started at {late}, its queue deadline was {latest:.3f}")
         expect(run.status != "timeout" or not run.starts, f"{run.id} started and ended by its queue deadline")
-    parent = history.children.get(run.id)
-    if parent is not None and (of := history.oracle.runs.get(parent)) is not None and of.status == "cancelled":
-        ended_before = run.finished is not None and of.cancelled is not None and run.finished <= of.cancelled[0]
-        expect(run.cancelled is not None or ended_before, f"{run.id} was not cancelled with its parent {parent}")
+    if parent is not None and parent.status == "cancelled" and run.status != "cancelled":
+        ended_before = run.finished is not None and parent.cancelled is not None and run.finished <= parent.cancelled[0]
+        expect(run.cancelled is not None or ended_before, f"{run.id} was not cancelled with its parent {parent.id}")
+
+
+def _check_family(history: History, run: Run) -> None:
+    """Whoever delegates once has one child, however many attempts it took."""
+    known = history.oracle.runs.values()
+    mine = [one.id for one in known if one.delegated and one.request.parent_run_id == run.id]
+    history.oracle.expect(len(mine) <= 1, f"{run.id} delegated once, its children are {mine}")
 
 
 def _check_history(history: History, run: Run) -> None:
     """What counts against a run was the death of a process; everything that ended an attempt is told."""
+    if run.within is not None:
+        return  # it counts with its parent
     expect = history.oracle.expect
     entries: Any = history.network.execute("LRANGE", keys.crashes(run.partition, run.id), 0, -1)
     told = [json.loads(entry) for entry in entries]
@@ -134,6 +167,9 @@ def _check_lives_on(history: History, run: Run) -> None:
     for key in (keys.run(run.partition, run.id), keys.log(run.partition, run.id), keys.run_pointer(run.id)):
         left = execute("TTL", key)
         history.oracle.expect(left > 0, f"{key} of a finished run lives for {left} s")
+    for of_run in (keys.steps, keys.approvals, keys.decisions, keys.children):
+        left = execute("TTL", of_run(run.partition, run.id))
+        history.oracle.expect(left != -1, f"{of_run.__name__} of {run.id}, which has finished, live for ever")
     left = execute("EXISTS", keys.staged(run.partition, run.id))
     history.oracle.expect(left == 0, f"{run.id} has finished and its staged session writes are left")
 
@@ -141,23 +177,31 @@ def _check_lives_on(history: History, run: Run) -> None:
 def _check_session(history: History, session: str) -> None:
     """Each completed run's writes are in the session once, in the order of their ends; no other's are.
 
-    A run whose cancel came when it had staged them is told apart by its transcript: all of its writes, or none.
+    A run whose cancel came when it had staged them is told apart by its transcript: all of its writes, or none. A fork
+    begins with what its source had.
     """
     oracle, execute, expect = history.oracle, history.network.execute, history.oracle.expect
-    runs = sorted(history.oracle.order[session], key=lambda run: run.finished or 0.0)
-    partition = runs[0].partition
+    runs = sorted((run for run in oracle.runs.values() if run.session == session), key=lambda run: run.finished or 0.0)
+    partition, own, forked = runs[0].partition, {run.id for run in runs}, "fork:" in unquote(session)
 
     def part(name: str) -> str:
         return keys.session_part(partition, SessionKey(session), name)
 
     messages = [json.loads(text) for text in execute("LRANGE", part("transcript"), 0, -1)]
-    said = [(message["run_id"], message["role"]) for message in messages]
+    said = [(message["run_id"], message["role"]) for message in messages if not forked or message["run_id"] in own]
     late = {run.id for run in runs if run.status == "cancelled" and (run.id, "user") in said}
     completed = [run.id for run in runs if run.status == "completed" or run.id in late]
-    done = json.loads(execute("HGET", part("state"), "done") or "[]")
+    fields = zip(execute("HKEYS", part("state")), execute("HVALS", part("state")), strict=True)
+    state = {name: json.loads(text) for name, text in fields}
+    done = [run for run in state.get("done", []) if not forked or run in own]
     expect([run for run in done if run in completed] == completed, f"state of {session}: {done}, not {completed}")
     expect(len(set(done)) == len(done), f"a run wrote the state of {session} twice: {done}")
+    for run in runs:
+        if run.verb == "durable" and run.status == "completed":
+            taken = state.get(run.id)
+            expect(taken == list(range(run.steps)), f"{run.id} took {run.steps} steps, the state holds {taken}")
     artifacts = [json.loads(text) for text in execute("LRANGE", part("artifacts"), 0, -1)]
+    artifacts = [artifact for artifact in artifacts if not forked or artifact["name"] in own]
     names = [artifact["name"] for artifact in artifacts]
     expect(names == completed, f"artifacts of {session}: {names}, not {completed}")
     for artifact in artifacts:
@@ -171,7 +215,7 @@ def _check_session(history: History, session: str) -> None:
 def _check_empty(history: History, partition: int) -> None:
     execute, expect = history.network.execute, history.oracle.expect
     prefix = keys.prefix(partition)
-    for name in ("ready", "live", "cancels", "deadlines", "cascades"):
+    for name in ("ready", "live", "cancels", "deadlines", "cascades", "woken"):
         expect(execute("EXISTS", prefix + name) == 0, f"{prefix}{name} is left when all runs have finished")
     mailboxes = execute("KEYS", prefix.replace("{", "\\{").replace("[", "\\[") + "mailbox:*")
     expect(not mailboxes, f"mailboxes are left when all runs have finished: {mailboxes}")

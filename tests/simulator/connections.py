@@ -115,6 +115,8 @@ class SimulatedConnection(redis.asyncio.Connection):
         self._subscribed[pattern] = self._wire._network.subscribe(pattern, process, self._heard)
 
     def _heard(self, message: list[str]) -> None:
+        if not self._subscribed:
+            return  # it was on its way when the connection was closed
         self._wire._replies.append(message)
         if self._listening is not None and not self._listening.done():
             self._listening.set_result(None)

@@ -12,11 +12,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from runtime_core.contracts.host import Approval, Verdict, decide
 from runtime_core.contracts.run import RunRequest
 from runtime_core.errors import QueueFull, RunConflict, RunNotFound
 from runtime_core.ids import ScopedRunId, session_key
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
+from runtime_core.store.approvals import ApprovalStore
 from runtime_core.store.connection import RETRYABLE, connect
 from runtime_core.store.leases import LeaseStore
 from runtime_core.store.runs import CancelOutcome, RunStore
@@ -53,15 +55,9 @@ class History:
         self.limits = {"session_limit": 20, "partition_limit": 1000}
         #: Workers that were killed, stopped, cut off or hung: their runs may count crashes.
         self.harmed: set[str] = set()
-        #: How many steps each run takes.
-        self.steps: dict[str, int] = {}
-        self.poison: set[str] = set()
-        self.raising: set[str] = set()
-        self.deadlines: dict[str, int] = {}
-        self.children: dict[str, str] = {}
-        self.parents: set[str] = set()
         self.redis = connect(REDIS_URL)
         self.leases = LeaseStore(self.redis)
+        self._approvals = ApprovalStore(self.redis)
         #: Workers whose consumer is silent again after each restart.
         self.mute: set[str] = set()
         #: Seconds within which the partitions are to be balanced when all is over.
@@ -249,22 +245,14 @@ class History:
             run_id=run or f"r{self._numbers}",
             parent_run_id=parent,
             queue_deadline_ms=deadline_ms,
+            durable="durable" in text,
         )
-        self.steps.setdefault(request.run_id, int(text.split()[0]))
-        if text.endswith("poison"):
-            self.poison.add(request.run_id)
-        if text.endswith("raise"):
-            self.raising.add(request.run_id)
-        if deadline_ms is not None:
-            self.deadlines[request.run_id] = deadline_ms
         try:
             submitted = await self._answered(lambda: self.store().submit(request))
         except (QueueFull, RunConflict) as refused:
             self.say(f"{request.run_id} is refused: {type(refused).__name__}")
             return None
         self.say(f"submitted {request.run_id} to {session}: {text}")
-        if parent is not None:
-            self.children[request.run_id] = parent
         return submitted.run
 
     async def cancel(self, run: str) -> CancelOutcome | None:
@@ -274,6 +262,32 @@ class History:
             return None
         self.say(f"cancel of {run}: {outcome}")
         return outcome
+
+    async def asked(self, run: str) -> list[Approval]:
+        """What a run asks of a person and nobody has decided."""
+        asked = await self._answered(lambda: self._approvals.list(ScopedRunId(run)))
+        return [approval for approval in asked if approval.decision is None]
+
+    async def decide(self, run: str, call_id: str, verdict: Verdict) -> bool:
+        """Whether this decision counts."""
+        decision = decide(verdict)
+        try:
+            await self._answered(lambda: self._approvals.decide(ScopedRunId(run), call_id, decision))
+        except RunConflict as late:
+            self.say(f"{verdict} of {call_id} of {run}: {late.message}")
+            return False
+        self.say(f"{verdict} of {call_id} of {run}")
+        return True
+
+    async def person(self) -> None:
+        """Until cancelled: decides what is asked, after a while, sometimes twice and at once."""
+        while True:
+            await asyncio.sleep(self.chance.uniform(0.2, 3.0))
+            waiting = [run for run in self.oracle.runs.values() if run.state == "running" and "ask" in run.verb]
+            for run in waiting:
+                for approval in await self.asked(run.id):
+                    verdicts = self.chance.sample(list(Verdict), self.chance.choice([1, 1, 2]))
+                    await asyncio.gather(*(self.decide(run.id, approval.call_id, verdict) for verdict in verdicts))
 
     async def _answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
         while True:

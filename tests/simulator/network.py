@@ -34,7 +34,9 @@ _SORTED: Mapping[str, Callable[[list[Any]], list[Any]]] = {
 #: Scripts that may send on the control channel.
 _SPEAKS_ON_CONTROL = frozenset({"cancel", "release"})
 #: Scripts that give a repeat the same answer, so that a lost reply costs nothing.
-_SAME_AGAIN = frozenset({"acquire", "admit", "append", "stage", "step", "finish", "free", "renew"})
+_SAME_AGAIN = frozenset(
+    {"acquire", "add_child", "admit", "append", "decide", "finish", "free", "renew", "stage", "step", "wait"}
+)
 #: Context of what belongs to no process.
 _NOWHERE = Context()
 

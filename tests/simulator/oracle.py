@@ -8,48 +8,31 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from runtime_core.contracts.host import Decision, Verdict
+from runtime_core.contracts.run import RunRequest
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
 from runtime_core.store.timing import LEASE_TTL_MS
 from tests.simulator.agent import Effect
+from tests.simulator.known_run import Run, steps_of_note
 from tests.simulator.loop import SimulatedProcess, VirtualLoop
 from tests.simulator.network import Network, Script
 from tests.simulator.worker import SimulatedWorker
 
 #: Scripts that carry (owner, fence) as their first arguments, and those among them that carry run and attempt, too.
-_FENCED = frozenset({"admit", "append", "stage", "step", "finish", "free", "release", "renew", "repair", "sweep"})
-_OF_AN_ATTEMPT = frozenset({"append", "stage", "step", "finish"})
+_OF_AN_ATTEMPT = frozenset({"append", "stage", "step", "wait", "add_child", "finish"})
+_FENCED = _OF_AN_ATTEMPT | {"admit", "free", "release", "renew", "repair", "sweep"}
 #: Scripts that may change the state of runs.
-_MOVES_RUNS = frozenset({"submit", "acquire", "release", "admit", "finish", "cancel", "sweep", "repair"})
+_MOVES_RUNS = frozenset({"submit", "acquire", "release", "admit", "add_child", "finish", "cancel", "sweep", "repair"})
 _FIELDS = ("state", "attempt", "status", "result", "fence", "deadline")
 #: Seconds by which the clock of Redis may be set forward unnoticed; the margin of the leases covers it.
 UNSEEN_STEP = 0.9
 #: Seconds without Redis that the fleet may not notice: the pulse allows for a gap of 2 s.
 UNSEEN_OUTAGE = 3.0
-
-
-@dataclass(kw_only=True, eq=False)
-class Run:
-    """What the oracle knows of an accepted run."""
-
-    id: ScopedRunId
-    session: str
-    partition: int
-    submitted: float
-    state: str = "queued"
-    attempt: int = 0
-    status: str | None = None
-    result: str | None = None
-    #: When each attempt was admitted.
-    starts: list[float]
-    finished: float | None = None
-    #: When a cancel was answered, and what with.
-    cancelled: tuple[float, str] | None = None
 
 
 class Oracle:
@@ -69,8 +52,12 @@ class Oracle:
         self._kept: dict[int, tuple[str, int]] = {}
         #: (run, attempt) → the delivery that it was given to.
         self._nonces: dict[tuple[str, int], str] = {}
-        #: (process, session) → the attempt whose code is alive there.
-        self._code: dict[tuple[SimulatedProcess, str], tuple[str, int]] = {}
+        #: Attempts of which code is alive, and where.
+        self._code: set[tuple[SimulatedProcess, str, int]] = set()
+        #: (run, number of a durable step) → what was written.
+        self._steps: dict[tuple[str, str], str] = {}
+        #: (run, call) → the first decision.
+        self._decisions: dict[tuple[str, str], Decision] = {}
         #: Session → the attempt that executes by the record.
         self.current: dict[str, tuple[str, int]] = {}
         self.counts: Counter[str] = Counter()
@@ -128,12 +115,19 @@ class Oracle:
         own = script.own
         if self.owners.get(script.partition) != (own[0], own[1]):
             return True
-        if script.name not in _OF_AN_ATTEMPT or (run := self.runs.get(own[2])) is None:
+        return script.name in _OF_AN_ATTEMPT and own[2] in self.runs and not self._executes(own[2], int(own[3]))
+
+    def _executes(self, run: str, attempt: int) -> bool:
+        """By the records: the attempt of the run, and of each run that it executes within."""
+        known = self.runs[run]
+        if known.state != "running" or known.attempt != attempt:
             return False
-        return self.current.get(run.session) != (own[2], int(own[3]))
+        if known.within is not None:
+            return self._executes(known.within, known.of_attempt)
+        return self.current.get(known.session) == (run, attempt)
 
     def _on_submit(self, script: Script, reply: list[Any]) -> None:
-        partition, (run, session, *_) = script.partition, script.own
+        partition, (run, session, _, request, *_) = script.partition, script.own
         limit = int(script.own[10])
         assert partition is not None
         waiting = sum(known.state != "finished" for known in self.order[session])
@@ -143,9 +137,44 @@ class Oracle:
             return
         self.expect(run not in self.runs, f"{run} was accepted twice")
         self.expect(waiting < limit, f"{run} was accepted, the session has {waiting} of {limit} runs")
-        known = Run(id=ScopedRunId(run), session=session, partition=partition, submitted=self._loop.time(), starts=[])
+        self.order[session].append(self._accept(run, session, partition, request))
+
+    def _accept(self, run: str, session: str, partition: int, request: str) -> Run:
+        known = Run(
+            id=ScopedRunId(run),
+            session=session,
+            partition=partition,
+            request=RunRequest.model_validate_json(request),
+            submitted=self._loop.time(),
+        )
         self.runs[run] = known
-        self.order[session].append(known)
+        return known
+
+    def _on_add_child(self, script: Script, reply: list[Any]) -> None:
+        _, _, parent, attempt, run, session, _, request, *_ = script.own
+        if reply[0] != "OK":
+            return
+        assert script.partition is not None
+        if run not in self.runs:
+            self._accept(run, session, script.partition, request).within = parent
+        self.expect(self.runs[run].within == parent, f"{run} executes within {parent}, it is another run")
+        self.runs[run].of_attempt = int(attempt)
+
+    def _on_step(self, script: Script, reply: list[Any]) -> None:
+        _, _, run, _, number, delta = script.own
+        if reply[0] != "OK":
+            return
+        kept = self._steps.setdefault((run, number), delta)
+        self.expect(kept == delta, f"step {number} of {run} was taken twice: {kept}, then {delta}")
+        self.runs[run].written |= steps_of_note(delta)
+
+    def _on_decide(self, script: Script, reply: list[Any]) -> None:
+        run, call, decision = script.own
+        if reply[0] != "OK":
+            return
+        made = Decision.model_validate_json(decision)
+        first = self._decisions.setdefault((run, call), made)
+        self.expect(first == made, f"{call} of {run} was decided twice: {first}, then {made}")
 
     def _on_acquire(self, script: Script, reply: list[Any]) -> None:
         partition, owner = script.partition, script.own[0]
@@ -276,21 +305,29 @@ class Oracle:
             self.expect(attempt >= run.attempt, f"the attempts of {run.id} go back from {run.attempt} to {attempt}")
 
     def _started(self, run: Run, attempt: int) -> None:
-        executing = self.current.get(run.session)
-        self.expect(executing is None, f"{run.id} started attempt {attempt} while {executing} executes")
-        first = next(other for other in self.order[run.session] if other.state != "finished")
-        self.expect(first is run, f"{run.id} started before {first.id}, which was submitted earlier")
         self.expect(attempt == run.attempt + 1, f"attempt {attempt} of {run.id} follows attempt {run.attempt}")
         answered = run.cancelled[1] if run.cancelled else ""
         self.expect(not answered, f"{run.id} started, its cancel had been answered {answered}")
-        for (process, session), code in self._code.items():
+        if run.within is None:
+            executing = self.current.get(run.session)
+            self.expect(executing is None, f"{run.id} started attempt {attempt} while {executing} executes")
+            first = next(other for other in self.order[run.session] if other.state != "finished")
+            self.expect(first is run, f"{run.id} started before {first.id}, which was submitted earlier")
+            self.current[run.session] = (run.id, attempt)
+        around = set(self._around(run))
+        for process, other, of_attempt in self._code:
             here = process.alive and self.owners[run.partition][0].startswith(f"{process.name}#")
-            alive = here and session == run.session and code != (run.id, attempt)
-            self.expect(not alive, f"{run.id} started on {process.name} while code of {code} is alive there")
+            alive = here and self.runs[other].session == run.session and other not in around
+            self.expect(not alive, f"{run.id} started while code of attempt {of_attempt} of {other} is alive there")
         run.state, run.attempt = "running", attempt
         run.starts.append(self._loop.time())
-        self.current[run.session] = (run.id, attempt)
         self.counts["starts"] += 1
+
+    def _around(self, run: Run) -> Iterable[str]:
+        """The runs that it executes within."""
+        while run.within is not None:
+            yield run.within
+            run = self.runs[run.within]
 
     def _finished(self, run: Run, attempt: int, record: dict[str, Any]) -> None:
         run.state, run.attempt, run.finished = "finished", attempt, self._loop.time()
@@ -309,17 +346,23 @@ class Oracle:
             return
         self.counts["effects"] += 1
         self.acting.add(effect.run)
-        current = self.current.get(run.session)
-        self.expect(
-            current == (effect.run, effect.attempt),
-            f"attempt {effect.attempt} of {effect.run} acts on {effect.process.name}, the record says {current}",
-        )
         self.expect(run.finished is None, f"{effect.run} acts after its end")
+        self.expect(
+            self._executes(effect.run, effect.attempt),
+            f"attempt {effect.attempt} of {effect.run} acts on {effect.process.name}, the record says {run}, "
+            f"{self.current.get(run.session)}",
+        )
+        if effect.tool == "note":
+            again = effect.step in run.written
+            self.expect(not again, f"{effect.run} takes step {effect.step} again, which had been written")
+        if effect.tool == "ask":
+            decision = self._decisions.get((effect.run, effect.call_id))
+            allowed = decision is not None and decision.verdict is Verdict.ALLOW
+            self.expect(allowed, f"{effect.run} makes the call {effect.call_id}, of which was decided {decision}")
 
     def code_begins(self, effect: Effect) -> None:
-        if (run := self.runs.get(effect.run)) is not None:
-            self._code[effect.process, run.session] = (effect.run, effect.attempt)
+        if effect.run in self.runs:
+            self._code.add((effect.process, effect.run, effect.attempt))
 
     def code_ends(self, effect: Effect) -> None:
-        if (run := self.runs.get(effect.run)) is not None:
-            self._code.pop((effect.process, run.session), None)
+        self._code.discard((effect.process, effect.run, effect.attempt))

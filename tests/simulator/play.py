@@ -36,6 +36,24 @@ _SCRIPTS = sorted(
 #: Virtual seconds that a whole history may take; one that takes longer is stuck.
 _END = 900.0
 
+_PLUGINS = "tests.simulator.agent"
+_CONFIG = {
+    "agents": [
+        {
+            "id": "a",
+            "name": "A",
+            "memory": {"type": "buffer"},
+            "pattern": {"impl": f"{_PLUGINS}.JournalingAgent"},
+            "tools": [
+                {"id": "note", "impl": f"{_PLUGINS}.Note"},
+                {"id": "ask", "impl": f"{_PLUGINS}.Ask"},
+                {"id": "ask-soon", "impl": f"{_PLUGINS}.Ask", "config": {"timeout_ms": 1_500}},
+            ],
+        }
+    ],
+    "multi_agent": {"enabled": True, "max_delegation_depth": 4},
+}
+
 Scene = Callable[[History], Awaitable[None]]
 
 
@@ -77,10 +95,7 @@ def play(scene: Scene, seed: int, server: redis.Redis, *, partitions: int = 4, t
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory() as folder, simulated(loop, seed), _quiet():
         config = Path(folder) / "agents.yaml"
-        pattern = {"impl": "tests.simulator.agent.JournalingAgent"}
-        config.write_text(
-            yaml.safe_dump({"agents": [{"id": "a", "name": "A", "memory": {"type": "buffer"}, "pattern": pattern}]})
-        )
+        config.write_text(yaml.safe_dump(_CONFIG))
         network = Network(loop, server, random.Random(f"network {seed}"), {name: source(name) for name in _SCRIPTS})
         use_network(network)
         history = History(loop, network, seed, partitions, Path(folder))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from tests.simulator.aftermath import settle
+from tests.simulator.agent import DELEGATING
 from tests.simulator.history import History
 from tests.simulator.network import Weather
 from tests.simulator.worker import SimulatedWorker
@@ -24,12 +26,14 @@ async def random_history(history: History) -> None:
     for _ in range(chance.randint(1, 3)):
         history.worker()
     supervisor = asyncio.create_task(history.supervise())
+    person = asyncio.create_task(history.person())
     clients = [asyncio.create_task(_client(history, number, end)) for number in range(chance.randint(2, 4))]
     await _faults(history, end)
     await history.heal()
     await asyncio.gather(*clients)
     await settle(history)
     supervisor.cancel()
+    person.cancel()
 
 
 async def _client(history: History, number: int, end: float) -> None:
@@ -56,10 +60,19 @@ async def _client(history: History, number: int, end: float) -> None:
 
 def _work(history: History) -> str:
     chance = history.chance
-    verb = chance.choices(["", " raise", " stubborn", " poison"], [0.90, 0.05, 0.035, 0.015])[0]
-    if verb == " poison":
+    verb = chance.choices(["", "raise", "stubborn", "poison", "keeps"], [0.60, 0.05, 0.035, 0.015, 0.30])[0]
+    if verb == "poison":
         return "1 100 poison"
-    return f"{chance.choice([1, 2, 4])} {chance.choice([20, 150, 600])}{verb}"
+    return f"{chance.choice([1, 2, 4])} {chance.choice([20, 150, 600])} {_kept(chance) if verb == 'keeps' else verb}"
+
+
+def _kept(chance: random.Random, depth: int = 0) -> str:
+    """A verb of runs that go on behind what they have kept, with what their children do."""
+    verb = chance.choice(["durable", "ask", "ask-soon", *(DELEGATING if depth < 3 else ())])
+    if verb not in DELEGATING:
+        return verb
+    child = _kept(chance, depth + 1) if chance.random() < 0.5 else ""
+    return f"{verb} {chance.choice([1, 3])} {chance.choice([20, 300])} {child}"
 
 
 async def _faults(history: History, end: float) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,14 +59,20 @@ class Hub:
         self.limit = limit
         self.reserved = 0
         self.executing = 0
+        self.waiting = 0
         self.on_restart: Callable[[], object] = lambda: None
 
     @property
     def num_processes(self) -> int:
-        return self.limit - self.reserved - self.executing
+        return self.limit + self.waiting - self.reserved - self.executing
 
-    def without_slot(self) -> AbstractContextManager[None]:
-        return nullcontext()  # no run of a simulated worker waits
+    @contextmanager
+    def without_slot(self) -> Generator[None]:
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self._process.start(work)
@@ -96,7 +102,8 @@ class Table(AttemptTable):
         self._pause = pause
 
     def enter(self, attempt: Attempt) -> bool:
-        await_(asyncio.sleep(self._pause()))
+        if attempt.within is None:  # those enter on the loop's thread
+            await_(asyncio.sleep(self._pause()))
         return super().enter(attempt)
 
 

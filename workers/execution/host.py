@@ -103,9 +103,7 @@ class FleetHost:
         if isolation is Isolation.SHARED:
             return
         if isolation is Isolation.FORKED and not await self._is_known(request):
-            sessions = self._services.sessions
-            await sessions.delete_session(request.session_id)  # of an attempt that was cut between this and the submit
-            await sessions.fork_session(self._session_id, request.session_id)
+            await until_answered(lambda: self._fork(request), self._guard, f"session {request.session_id}")
         carried, submit, what = carrying(request), self._services.runs.submit, f"child {request.run_id}"
         while True:
             try:
@@ -117,6 +115,11 @@ class FleetHost:
                 if not await self._is_known(request):
                     raise
                 return  # an earlier attempt submitted it, with another budget left
+
+    async def _fork(self, request: RunRequest) -> None:
+        sessions = self._services.sessions
+        await sessions.delete_session(request.session_id)  # of an attempt that was cut between this and the submit
+        await sessions.fork_session(self._session_id, request.session_id)
 
     async def child_result(self, request: RunRequest, isolation: Isolation) -> RunResult:
         if isolation is Isolation.SHARED:

@@ -256,8 +256,10 @@ local function interrupt(id, run, reason)
   append_log(id, {{sequence, script_frame(sequence, run.attempt, 'run.interrupted', run.config_version, run.ids,
     cjson.encode({reason = reason}))}})
   for _, child in ipairs(call('SMEMBERS', children_key(id))) do
-    local one = record(child, 'within', 'state', 'attempt', 'sequence', 'ids', 'config_version')
-    if one.within == id and one.state == 'running' then interrupt(child, one, reason) end
+    local one = record(child, 'within', 'state', 'attempt', 'sequence', 'cancel', 'ids', 'config_version')
+    if one.within == id and one.state == 'running' then
+      if one.cancel == '1' then finish_run(child, 'cancelled', {}) else interrupt(child, one, reason) end
+    end
   end
 end
 

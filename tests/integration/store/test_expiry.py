@@ -47,7 +47,7 @@ async def violations(redis: Any) -> list[str]:
                 found.append(f"{key}: {over} are finished")
             case Life.UNFINISHED | Life.STORE | Life.TRIMMED if ttl > 0:
                 found.append(f"{key}: would be lost in {ttl} s")
-            case Life.STORE if await redis.type(key) == "hash" and await redis.hlen(key) > 5:
+            case Life.STORE if await redis.type(key) == "hash" and await redis.hlen(key) > 6:
                 found.append(f"{key}: is no small hash")
             case _:
                 pass

@@ -14,6 +14,7 @@ from runtime_core.store.attempts import Admission
 from runtime_core.store.connection import connect_sync
 from runtime_core.store.leases import Lease, Renewed, renew
 from runtime_core.store.runs import CancelOutcome
+from runtime_core.store.scripts import run_script
 from runtime_core.store.sessions import message_entry, state_entries
 from tests.integration.store.conftest import Store
 from tests.integration.store.test_steps import entry
@@ -235,6 +236,14 @@ async def test_no_child_outlives_the_run_that_it_executes_within(store: Store) -
     await store.finish(parent, 2, StopReason.TIMEOUT)
     record = await store.runs.get(ScopedRunId("child"))
     assert (record.state, record.status) == ("finished", StopReason.CANCELLED)
+
+
+async def test_an_edit_that_is_repeated_is_made_once(store: Store) -> None:
+    target = SessionKey("default/fork")
+    for _ in range(2):  # as redis-py does when the reply is lost
+        assert await run_script(store.redis, "edit", 0, "this one", target, 1, entry("the source")) == ["OK"]
+    assert len(await store.sessions.messages(target)) == 1
+    assert 0 < await store.redis.ttl("rl:{p0000}:edit:this one") <= 300
 
 
 async def test_a_fork_begins_only_where_nothing_is_kept(store: Store) -> None:

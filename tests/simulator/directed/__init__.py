@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.simulator.directed import cancels, doorbells, leases, moves, poison, requests, writes
+from tests.simulator.directed import cancels, doorbells, keeping, leases, moves, poison, requests, writes
 from tests.simulator.directed.scenes import SCENES, DirectedScene
 
-__all__ = ["SCENES", "DirectedScene", "cancels", "doorbells", "leases", "moves", "poison", "requests", "writes"]
+__all__ = [
+    "SCENES",
+    "DirectedScene",
+    "cancels",
+    "doorbells",
+    "keeping",
+    "leases",
+    "moves",
+    "poison",
+    "requests",
+    "writes",
+]

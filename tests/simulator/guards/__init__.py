@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.simulator.guards import protocol, workers
+from tests.simulator.guards import keeping, protocol, workers
 from tests.simulator.guards.guard import Guard
 
-GUARDS: tuple[Guard, ...] = (*protocol.GUARDS, *workers.GUARDS)
+GUARDS: tuple[Guard, ...] = (*protocol.GUARDS, *workers.GUARDS, *keeping.GUARDS)
 
 __all__ = ["GUARDS", "Guard"]

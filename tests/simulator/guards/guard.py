@@ -17,3 +17,13 @@ class Guard:
     text: str
     without: str
     scenes: tuple[str, ...]
+
+
+def script_guard(script: str, name: str, text: str, without: str, *scenes: str) -> Guard:
+    """One in a script of the store."""
+    return Guard(name=name, file=f"runtime_core/store/lua/{script}.lua", text=text, without=without, scenes=scenes)
+
+
+def worker_guard(module: str, name: str, text: str, without: str, *scenes: str) -> Guard:
+    """One in a module of the worker."""
+    return Guard(name=name, file=f"workers/{module}.py", text=text, without=without, scenes=scenes)
