@@ -117,7 +117,9 @@ def _check_status(history: History, run: Run) -> None:
     if run.verb == "poison":
         allowed |= {"dead_letter"}
         allowed -= {"completed"}
-    hits = history.hits.get(run.id, 0)
+    # One poison run becomes known in time. Of several, one that is new may kill the worker of a run that is beside it.
+    poison = {other for one, other in history.oracle.beside_poison if one == run.id}
+    hits = history.hits.get(run.id, 0) + len(poison)
     if hits >= 2:  # what the history did to it by chance may look like poison
         allowed |= {"dead_letter"}
     parent = history.oracle.runs.get(run.request.parent_run_id or "")

@@ -61,6 +61,8 @@ class Oracle:
         #: Session → the attempt that executes by the record.
         self.current: dict[str, tuple[str, int]] = {}
         self.counts: Counter[str] = Counter()
+        #: (run, poison run): how often the one executed on a worker that the other killed.
+        self.beside_poison: Counter[tuple[str, str]] = Counter()
         #: Runs of which an agent has acted.
         self.acting: set[str] = set()
         self._before: str | None = None
@@ -352,6 +354,8 @@ class Oracle:
             f"attempt {effect.attempt} of {effect.run} acts on {effect.process.name}, the record says {run}, "
             f"{self.current.get(run.session)}",
         )
+        if run.verb == "poison":
+            self._note_poison(run, effect.process)
         if effect.tool == "note":
             again = effect.step in run.written
             self.expect(not again, f"{effect.run} takes step {effect.step} again, which had been written")
@@ -359,6 +363,12 @@ class Oracle:
             decision = self._decisions.get((effect.run, effect.call_id))
             allowed = decision is not None and decision.verdict is Verdict.ALLOW
             self.expect(allowed, f"{effect.run} makes the call {effect.call_id}, of which was decided {decision}")
+
+    def _note_poison(self, poison: Run, process: SimulatedProcess) -> None:
+        for worker in self._workers:
+            if worker.process is process and worker.worker is not None:
+                beside = [ScopedRunId(attempt["run"]) for attempt in worker.worker.table.describe()]
+                self.beside_poison.update((run, poison.id) for run in beside)
 
     def code_begins(self, effect: Effect) -> None:
         if effect.run in self.runs:

@@ -25,7 +25,7 @@ local fence = integer(math.max(tonumber(lease[2] or '0') + 1, now))
 call('HSET', LEASE, 'owner', owner, 'fence', fence, 'expires', integer(now + ttl), 'reserved_for', '', 'reserved_until', '0')
 
 local last, renewed = worker_of(holder), tonumber(lease[3] or '0') - ttl
-local function fresh(since) return renewed - since < SOLO_MS end
+local function fresh(since) return renewed - since < FRESH_MS end
 -- Runs that waited for a person or a child are not to blame; one that had just begun may have done more than wait.
 local function idle(run_key, since)
   return (call('HGET', run_key, 'waiting_for') or '') ~= '' and not fresh(since)

@@ -152,12 +152,14 @@ async def test_a_run_that_was_spared_is_a_suspect_from_then_on(store: Store) -> 
     assert (poison.charges, innocent.charges) == (1, 1)
 
 
-async def test_a_run_with_its_last_chance_shares_its_worker_after_five_seconds(store: Store) -> None:
+async def test_a_run_with_its_last_chance_shares_its_worker_when_its_death_is_known_to_be_late(store: Store) -> None:
     lease = await store.own("w1")
     await suspects(store, "charged", "charged-too", crashes=4, charges=2)
     await store.admitted(lease, "charged")
     seconds, _ = await store.redis.time()
     await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 6) * 1000}:2")
+    assert await refused(store, lease, "charged-too") is RefusalReason.PROBATION
+    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 7) * 1000}:2")
     await store.admitted(lease, "charged-too")
 
 

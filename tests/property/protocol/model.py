@@ -22,7 +22,7 @@ RESERVATION_MS = 3_000
 #: Heartbeats further apart than this prove nothing about the time between them.
 PULSE_GAP_MS = 2_000
 #: How long a run that one more charge would end is alone on its worker, and a suspect is fresh.
-SOLO_MS = 5_000
+FRESH_MS, SOLO_MS = 5_000, 6_500
 
 
 @dataclass(kw_only=True)
@@ -188,7 +188,7 @@ class Model:
         lease.owner, lease.fence = owner, max(lease.fence + 1, self.now)
         lease.expires_ms, lease.reserved_for, lease.reserved_until_ms = self.now + TTL_MS, "", 0
         suspects = self.probation.get(last, {})
-        fresh = {run for run, (entered_ms, _) in suspects.items() if died_ms - entered_ms < SOLO_MS}
+        fresh = {run for run, (entered_ms, _) in suspects.items() if died_ms - entered_ms < FRESH_MS}
         for run in self._live(partition):
             if self.workers.get(last, 0) > self.now:
                 self._requeue(run, "interruptions")
