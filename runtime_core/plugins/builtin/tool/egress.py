@@ -16,11 +16,22 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: RFC 6052: addresses that carry an IPv4 address in their last 32 bits.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: All that IANA gives out as unicast addresses of the Internet. What lies elsewhere (site-local fec0::/10, ::a.b.c.d,
+#: local NAT64) is somebody's own network, and ``ipaddress`` calls some of it global.
+_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+#: IETF protocol assignments; Python before 3.11.10 calls half of them global.
+_IPV4_PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
 
 
 def is_public(address: str) -> bool:
     """Whether it is a unicast address of the Internet, also by what an IPv6 address carries inside it."""
-    return all(one.is_global and not one.is_multicast for one in _meanings(ipaddress.ip_address(address)))
+    return all(_is_public(one) for one in _meanings(ipaddress.ip_address(address)))
+
+
+def _is_public(one: _Address) -> bool:
+    if isinstance(one, ipaddress.IPv4Address):
+        return one.is_global and not one.is_multicast and one not in _IPV4_PROTOCOLS
+    return one in _NAT64 or (one in _IPV6_UNICAST and one.is_global)
 
 
 def _meanings(address: _Address) -> list[_Address]:
