@@ -46,6 +46,9 @@ def respond(received: Received) -> Response:
             return Response(body=b"x" * 5000)
         case "/zipped":
             return Response(body=gzip.compress(b"z" * 1_000_000), headers={"Content-Encoding": "gzip"})
+        case "/zipped-and-more":
+            body = gzip.compress(b"z") + b"never ends"
+            return Response(body=body, headers={"Content-Encoding": "gzip", "Content-Length": "1000000"})
         case "/unzippable":
             return Response(body=b"not gzip", headers={"Content-Encoding": "gzip"})
         case "/brotli":
@@ -161,6 +164,11 @@ async def test_another_host_sees_no_credentials(server: LoopbackServer) -> None:
         "[fc00::1]",
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]",
+        "[fec0::1]",
+        "[::7f00:1]",
+        "[64:ff9b:1::7f00:1]",
+        "[4000::1]",
+        "192.0.0.8",
     ],
 )
 async def test_a_private_address_is_refused_in_every_spelling(host: str) -> None:
@@ -170,7 +178,7 @@ async def test_a_private_address_is_refused_in_every_spelling(host: str) -> None
     assert "allow_private" in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d822"])
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
 
@@ -298,6 +306,10 @@ async def test_a_request_that_makes_no_sense_is_said(params: dict[str, Any], ess
 async def test_a_body_that_cannot_be_decompressed_is_said(server: LoopbackServer, path: str) -> None:
     with pytest.raises(PermanentToolError, match="response"):
         await ask(server.url + path)
+
+
+async def test_what_comes_behind_a_compressed_body_is_not_waited_for(server: LoopbackServer) -> None:
+    assert (await ask(f"{server.url}/zipped-and-more"))["body"] == "z"
 
 
 async def test_a_host_that_is_not_there_may_be_tried_again(unused_tcp_port: int) -> None:

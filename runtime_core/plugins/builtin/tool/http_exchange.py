@@ -228,6 +228,8 @@ async def _inflated(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterat
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     async for chunk in chunks:
         yield inflate.decompress(chunk, max_bytes)
+        if inflate.eof:  # what a server sends behind it would be kept without a bound
+            return
 
 
 def _decoded(body: bytes, charset: str | None) -> str:
