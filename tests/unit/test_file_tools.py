@@ -113,6 +113,25 @@ def test_files_are_listed_by_pattern_and_depth(root: Path) -> None:
     assert list_files(root, pattern="../*", recursive=True) == []
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("notes/*.txt", ["notes/today.txt"]),
+        ("./notes/*", ["notes/today.txt"]),
+        ("notes/**/*.txt", ["notes/deep/old.txt", "notes/today.txt"]),
+        ("**/deep/*", ["notes/deep/old.txt"]),
+        ("notes/**", ["notes/deep/old.txt", "notes/today.txt"]),
+        ("deep/*", []),
+        ("**", ["latin.txt", "notes/deep/old.txt", "notes/today.txt", "picture.bin", "readme.md"]),
+        ("**/", ["latin.txt", "notes/deep/old.txt", "notes/today.txt", "picture.bin", "readme.md"]),
+        ("/", []),
+        ("**/a" * 40, []),
+    ],
+)
+def test_a_pattern_with_a_slash_is_one_of_paths(root: Path, pattern: str, found: list[str]) -> None:
+    assert list_files(root, pattern=pattern) == found
+
+
 def test_a_directory_that_is_none_is_said(root: Path) -> None:
     with pytest.raises(PermanentToolError, match="'note' does not exist") as caught:
         list_files(root, path="note")
