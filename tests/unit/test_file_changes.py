@@ -181,3 +181,11 @@ def test_what_is_not_there_is_said_with_a_near_match(root: Path) -> None:
     with pytest.raises(PermanentToolError, match=r"'readm\.md' does not exist") as caught:
         delete(root, "readm.md")
     assert "Did you mean 'readme.md'?" in str(caught.value)
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    name = "\u6f22" * 85
+    WriteFileTool({"root": str(tmp_path)}).invoke({"path": name, "content": "x"}, None)
+
+    assert (tmp_path / name).read_text() == "x"
+    assert [path.name for path in tmp_path.iterdir()] == [name]

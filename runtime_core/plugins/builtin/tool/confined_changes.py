@@ -26,7 +26,7 @@ class ConfinedChanges(ConfinedFiles):
         Directories that are missing are made. Raises ToolAuthError outside the root, PermanentToolError if it fails.
         """
         real = self._file(path)
-        temporary = f".{real.name[:100]}.{secrets.token_hex(8)}.tmp"
+        temporary = f".{secrets.token_hex(8)}.tmp"
         with self._changing(path), self.parent_of(real, create=True) as parent:
             mode = _mode_of_regular(real.name, parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
