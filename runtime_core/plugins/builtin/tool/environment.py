@@ -25,8 +25,8 @@ SESSION_ENVIRONMENT_KEY = "_environment"
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 #: Words of names whose values are secret.
 _SECRET_WORD = re.compile(
-    r"(^|_)(API_?KEY|AUTH|AUTHORIZATION|BEARER|COOKIES?|CREDENTIALS?|DSN|KEYS?|PASS|PASSPHRASE|PASSWD|PASSWORDS?"
-    r"|PRIVATE|SECRETS?|TOKENS?)(_|$)",
+    r"(^|_)(AUTH|AUTHORIZATION|BEARER|COOKIES?|DSN|KEYS?|PASS|PRIVATE)(_|$)|.+_PWD$"
+    r"|(API_?KEY|CREDENTIAL|PASSPHRASE|PASSWD|PASSWORD|SECRET|TOKEN)S?(_|$)",  # PGPASSWORD, too
     re.IGNORECASE,
 )
 #: Values such as redis://:password@host.
