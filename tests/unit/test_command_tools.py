@@ -205,6 +205,8 @@ ENVIRONMENT = {
     "APP_MODE": "test",
     "APP_TOKEN": "t0ken",
     "APP_STORE": "redis://:pw@host/0",
+    "APP_DBPASSWORD": "pa55word",
+    "APP_MYSQL_PWD": "pa55word",
     "OTHER": "other",
 }
 

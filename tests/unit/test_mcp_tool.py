@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runtime_core.contracts.run import ErrorDetails
 from runtime_core.errors import (
     PermanentToolError,
     PluginConfigError,
@@ -28,6 +29,7 @@ from runtime_core.plugins.builtin.tool.mcp import McpTool
 from runtime_core.plugins.builtin.tool.mcp_connection import McpConnection, McpServer
 from tests.unit import kernel_setup, mcp_plain_server, mcp_server
 from tests.unit.kernel_setup import config, recorded
+from tests.unit.loopback_http import Received, Response, loopback_server
 
 PLAIN = {"command": sys.executable, "args": ["-IS", mcp_plain_server.__file__]}
 
@@ -180,6 +182,22 @@ async def test_a_server_that_is_not_there_is_said(unused_tcp_port: int) -> None:
         async with tool(server) as made:
             with pytest.raises(ToolUnavailableError, match="cannot be reached"):
                 await made.invoke({"tool": "add"}, None)
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable_http"])
+async def test_a_server_that_refuses_is_named_without_what_it_was_told(transport: str) -> None:
+    def refuse(received: Received) -> Response:
+        return Response(status=401, body=received.headers["authorization"].encode())
+
+    with loopback_server(refuse) as running:
+        server = {"url": f"{running.url}/mcp?api_key=s3cret-key", "headers": {"Authorization": "Bearer t0ken-t0ken"}}
+        async with tool({**server, "transport": transport}) as made:
+            with pytest.raises(ToolUnavailableError, match=f"MCP server {running.url}/mcp cannot be reached") as caught:
+                await made.invoke({"tool": "add"}, None)
+
+    shown = ErrorDetails.from_exception(caught.value).model_dump_json()
+    assert "s3cret" not in shown
+    assert "t0ken" not in shown
 
 
 async def test_a_server_that_never_gets_ready_is_given_up() -> None:

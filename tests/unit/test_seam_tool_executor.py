@@ -117,6 +117,22 @@ async def test_safe_allows_programs_by_name(command: str, refused: str | None) -
         assert refused is None or refused in decision.reason
 
 
+async def test_safe_knows_a_tool_that_starts_programs_whatever_its_id() -> None:
+    tool = {"id": "run", "type": "shell_exec", "config": {"command_allowlist": ["echo", "git"]}}
+    executor = {"type": "safe", "config": {"command_allowlist": ["git"]}}
+    _, events = await called(Runtime.from_dict(config(tools=[tool], tool_executor=executor)), "/tool run echo x")
+    assert "'echo' is not among" in payload(events, "tool.failed")["error"]
+
+
+async def test_safe_leaves_a_tool_the_time_that_its_own_config_gives() -> None:
+    tool = {"id": "shell_exec", "type": "shell_exec", "config": {"command_allowlist": ["sleep"]}}
+    executor = {"type": "safe", "config": {"default_timeout_ms": 1}}
+    _, events = await called(
+        Runtime.from_dict(config(tools=[tool], tool_executor=executor)), "/tool shell_exec sleep 0.1"
+    )
+    assert payload(events, "tool.succeeded")["result"]["exit_code"] == 0
+
+
 async def test_retry_tries_again_as_long_as_it_may_and_says_so() -> None:
     quick: dict[str, Any] = {"max_attempts": 3, "initial_delay_ms": 1, "jitter": "none"}
     result, events = await called(host("retry", **quick), "/tool flaky 2")
@@ -172,6 +188,16 @@ async def test_filesystem_aware_knows_where_files_may_be(
     decision = await FilesystemAwareExecutor(filled).evaluate_policy(asked)
     assert decision.allowed is (refused is None), decision.reason
     assert refused is None or refused in decision.reason
+
+
+async def test_filesystem_aware_takes_a_relative_path_as_the_tool_does(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("buy milk")
+    tool = {"id": "read_file", "type": "read_file", "config": {"root": str(tmp_path)}}
+    for root, allowed in ((tmp_path, True), (Path.cwd(), False)):
+        executor = {"type": "filesystem_aware", "config": {"read_roots": [str(root)]}}
+        runtime = Runtime.from_dict(config(tools=[tool], tool_executor=executor))
+        _, events = await called(runtime, "/tool read_file notes.txt")
+        assert ("tool.succeeded" in names(events)) is allowed
 
 
 async def test_the_policy_of_any_executor_is_asked_before_the_call() -> None:

@@ -23,7 +23,8 @@ class FilesystemAwareExecutor(TypedConfig, DirectToolExecutor):
     """1. A tool in ``deny_tools`` is refused, and with ``allow_tools`` every tool that is not in there.
 
     2. Paths among a call's parameters must lie below ``write_roots`` if the tool writes files, else below
-       ``read_roots``; links are followed before that is decided. Without roots any path may be given.
+       ``read_roots``; links are followed before that is decided. Without roots any path may be given. A relative path
+       begins where it does for the tool: at the ``root`` or ``cwd`` of its config, else in the working directory.
     3. This looks at parameters, before the call. What a tool opens is confined by the tool: set its ``root``.
     """
 
@@ -45,12 +46,13 @@ class FilesystemAwareExecutor(TypedConfig, DirectToolExecutor):
         spec = request.execution_spec
         writes = spec.writes_files or (tool in _WRITING_TOOLS and not spec.reads_files)
         reads = spec.reads_files or not writes
-        problem = await asyncio.to_thread(self._outside, request.params, writes=writes, reads=reads)
+        paths = _paths(request.params, _start(request.tool))
+        problem = await asyncio.to_thread(self._outside, paths, writes=writes, reads=reads)
         return PolicyDecision(allowed=problem is None, reason=problem or "", metadata={"policy": "filesystem"})
 
-    def _outside(self, params: Mapping[str, Any], *, writes: bool, reads: bool) -> str | None:
+    def _outside(self, paths: Iterator[Path], *, writes: bool, reads: bool) -> str | None:
         """What is wrong with the paths, if something is."""
-        for path in _paths(params):
+        for path in paths:
             for needed, name in ((writes, "write_roots"), (reads, "read_roots")):
                 roots: list[str] = getattr(self.cfg, name)
                 if needed and roots and not any(path.is_relative_to(Path(root).resolve()) for root in roots):
@@ -58,8 +60,14 @@ class FilesystemAwareExecutor(TypedConfig, DirectToolExecutor):
         return None
 
 
-def _paths(params: Mapping[str, Any]) -> Iterator[Path]:
+def _start(tool: Any) -> Path:
+    config = getattr(tool, "cfg", None)
+    given = getattr(config, "root", None) or getattr(config, "cwd", None)
+    return Path(given) if isinstance(given, str | Path) else Path.cwd()
+
+
+def _paths(params: Mapping[str, Any], start: Path) -> Iterator[Path]:
     for name in _PATH_PARAMETERS:
         value = params.get(name)
         if isinstance(value, str) and value.strip():
-            yield Path(value).resolve()
+            yield (start / value).resolve()

@@ -13,7 +13,8 @@ from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest
 from runtime_core.plugins.builtin.executor.calling import DirectToolExecutor
 from runtime_core.plugins.typed_config import TypedConfig
 
-#: The tools that start programs; both take the program as the first word of ``command``.
+#: The tools that start programs, by the names that they have themselves; both take the program as the first word of
+#: ``command``.
 _COMMAND_TOOLS = frozenset({"shell_exec", "execute_command"})
 
 
@@ -36,7 +37,8 @@ class SafeToolExecutor(TypedConfig, DirectToolExecutor):
 
     async def evaluate_policy(self, request: ToolExecutionRequest) -> PolicyDecision:
         allowed: list[str] | None = self.cfg.command_allowlist
-        if allowed is None or request.tool_id not in _COMMAND_TOOLS:
+        # An agent may call the tool by an id of its own.
+        if allowed is None or not _COMMAND_TOOLS & {request.tool_id, getattr(request.tool, "name", "")}:
             return PolicyDecision(allowed=True)
         program = _program(request.params.get("command"))
         if program is None:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import ToolTimeoutError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.commands import Command, CommandConfig, execute, text, words_of
 
 
@@ -38,7 +38,12 @@ class ExecuteCommandTool(BuiltinTool[ExecuteCommandParameters]):
     durable_idempotent = False
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(side_effects="processes", reads_files=True, writes_files=True)
+        return ToolExecutionSpec(
+            side_effects="processes",
+            reads_files=True,
+            writes_files=True,
+            default_timeout_ms=limit_beyond(self.cfg.timeout),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)

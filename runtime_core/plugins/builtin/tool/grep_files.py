@@ -20,7 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import PermanentToolError, ToolTimeoutError, ToolValidationError
 from runtime_core.plugins.builtin.tool import grep_search
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.confined_files import ConfinedFiles, RootConfig
 
 
@@ -47,7 +47,12 @@ class GrepFilesTool(BuiltinTool[GrepFilesParameters]):
     cfg: GrepFilesConfig
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(concurrency_safe=True, side_effects="none", reads_files=True)
+        return ToolExecutionSpec(
+            concurrency_safe=True,
+            side_effects="none",
+            reads_files=True,
+            default_timeout_ms=limit_beyond(self.cfg.timeout_s),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import ToolValidationError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.egress import permitted_addresses
 from runtime_core.plugins.builtin.tool.urls import parse_url
 
@@ -40,7 +40,11 @@ class HostLookupTool(BuiltinTool[HostLookupParameters]):
     cfg: HostLookupConfig
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(concurrency_safe=True, side_effects="network")
+        return ToolExecutionSpec(
+            concurrency_safe=True,
+            side_effects="network",
+            default_timeout_ms=limit_beyond(self.cfg.timeout),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import ToolTimeoutError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.http_exchange import Exchange, HttpLimits, Outgoing
 
 
@@ -66,7 +66,11 @@ class HttpRequestTool(BuiltinTool[HttpRequestParameters]):
     durable_idempotent = False
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(concurrency_safe=True, side_effects="network")
+        return ToolExecutionSpec(
+            concurrency_safe=True,
+            side_effects="network",
+            default_timeout_ms=limit_beyond(self.cfg.timeout),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import PermanentToolError, PluginLoadError, ToolValidationError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.mcp_connection import McpConnection, McpServer, RemoteTool
 from runtime_core.session_resources import SessionResources
 from runtime_core.suggestions import did_you_mean
@@ -86,7 +86,11 @@ class McpTool(BuiltinTool[McpParameters]):
         return {"name": self.name, "description": text[:_MAX_DESCRIPTION], "parameters": self.schema()}
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(concurrency_safe=True, side_effects="unknown")
+        # It may open the connection and list the tools twice before it calls one.
+        longest = self.cfg.server.open_timeout_s + 3 * self._timeout_s
+        return ToolExecutionSpec(
+            concurrency_safe=True, side_effects="unknown", default_timeout_ms=limit_beyond(longest)
+        )
 
     async def preflight(self, context: Any) -> None:
         """Raises PermanentToolError if the config names no server, and if asked to connect, ToolError if it cannot."""

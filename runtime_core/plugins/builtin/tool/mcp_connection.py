@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from runtime_core.errors import PermanentToolError, ToolTimeoutError, ToolUnavailableError
-from runtime_core.redaction import redacted_url
+from runtime_core.redaction import REDACTED, redacted_url
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 _OPEN_TIMEOUT_S = 60.0
 #: Seconds that calls which are under way get before their connection is closed, and those for closing it.
 _CLOSE_TIMEOUT_S = 5.0
+#: Characters. A shorter header or variable is no secret, and to blot it out would spoil the text around it.
+_SECRET_LENGTH = 8
 #: Pages of a list of tools.
 _MAX_PAGES = 100
 
@@ -54,6 +56,17 @@ class McpServer(BaseModel):
     def label(self) -> str:
         """How errors name it: without arguments, headers and passwords."""
         return redacted_url(self.url).partition("?")[0] if self.url else self.command or "(none)"
+
+    @property
+    def open_timeout_s(self) -> float:
+        return _OPEN_TIMEOUT_S if self.init_timeout_ms is None else self.init_timeout_ms / 1000
+
+    def without_secrets(self, text: str) -> str:
+        """``text`` of the client, which likes to name the URL."""
+        secrets = [*self.headers.values(), *self.environment().values()]
+        for secret in sorted((one for one in secrets if len(one) >= _SECRET_LENGTH), key=len, reverse=True):
+            text = text.replace(secret, REDACTED)
+        return text.replace(self.url, self.label) if self.url else text
 
     def environment(self) -> dict[str, str]:
         return {name: os.environ[name] for name in self.env_passthrough if name in os.environ} | self.env
@@ -143,9 +156,11 @@ class McpConnection:
                 tool_id=self._tool,
             ) from error
         except Exception as error:
+            said = _innermost(error)
+            shown = self._server.without_secrets(said)
             raise PermanentToolError(
-                f"MCP server {label}: {what} failed: {error}", hint="correct the arguments", tool_id=self._tool
-            ) from error
+                f"MCP server {label}: {what} failed: {shown}", hint="correct the arguments", tool_id=self._tool
+            ) from (error if shown == said else None)
 
     async def _open(self) -> _Serving:
         async with self._one_opens:
@@ -153,8 +168,7 @@ class McpConnection:
                 await self.close()
             if self._serving is None:
                 serving = _Serving(self._server)
-                timeout_ms = self._server.init_timeout_ms
-                timeout_s = _OPEN_TIMEOUT_S if timeout_ms is None else timeout_ms / 1000
+                timeout_s = self._server.open_timeout_s
                 try:
                     async with asyncio.timeout(timeout_s):
                         await serving.open()
@@ -167,11 +181,13 @@ class McpConnection:
                     ) from error
                 except Exception as error:
                     await serving.close()
+                    said = _innermost(error)
+                    shown = self._server.without_secrets(said)
                     raise ToolUnavailableError(
-                        f"MCP server {self._server.label} cannot be reached: {_innermost(error)}",
+                        f"MCP server {self._server.label} cannot be reached: {shown}",
                         hint="check that it is installed and runs, and the tool's server config",
                         tool_id=self._tool,
-                    ) from error
+                    ) from (error if shown == said else None)  # the cause would say it all the same
                 except BaseException:
                     await serving.close()
                     raise

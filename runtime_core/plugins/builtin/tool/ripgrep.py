@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import PermanentToolError, ToolTimeoutError, ToolUnavailableError, ToolValidationError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.confined_files import ConfinedFiles, RootConfig
 from runtime_core.plugins.builtin.tool.grep_search import MAX_LINE, MAX_MATCHES
 from runtime_core.plugins.builtin.tool.processes import run_process
@@ -53,7 +53,12 @@ class RipgrepTool(BuiltinTool[RipgrepParameters]):
     cfg: RipgrepConfig
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(concurrency_safe=True, side_effects="none", reads_files=True)
+        return ToolExecutionSpec(
+            concurrency_safe=True,
+            side_effects="none",
+            reads_files=True,
+            default_timeout_ms=limit_beyond(self.cfg.timeout_s),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 
 from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import ToolAuthError
-from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters
+from runtime_core.plugins.builtin.tool.base import BuiltinTool, Parameters, limit_beyond
 from runtime_core.plugins.builtin.tool.commands import Command, CommandConfig, execute, text, words_of
 from runtime_core.plugins.builtin.tool.environment import steers_programs
 
@@ -40,7 +40,12 @@ class ShellExecTool(BuiltinTool[ShellExecParameters]):
     durable_idempotent = False
 
     def execution_spec(self) -> ToolExecutionSpec:
-        return ToolExecutionSpec(side_effects="processes", reads_files=True, writes_files=True)
+        return ToolExecutionSpec(
+            side_effects="processes",
+            reads_files=True,
+            writes_files=True,
+            default_timeout_ms=limit_beyond(self.cfg.default_timeout_ms / 1000),
+        )
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)
