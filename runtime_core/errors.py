@@ -221,7 +221,7 @@ class LLMError(RunlaneError):
     code = "llm.error"
 
 
-class LLMConnectionError(LLMError):
+class LLMConnectionError(_WaitBeforeRetry, LLMError):
     """The LLM provider could not be reached."""
 
     code = "llm.connection"

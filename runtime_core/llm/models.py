@@ -220,11 +220,13 @@ def _tool_call(part: ToolCallPart) -> LLMToolCall:
 
 def _translated(error: Exception, name: str, quoted: Callable[[str], str]) -> LLMError:
     if isinstance(error, ModelHTTPError):
+        wait_ms = None if error.retry_after is None else round(error.retry_after * 1000)
         if error.status_code == 429:
-            wait_ms = None if error.retry_after is None else round(error.retry_after * 1000)
             return LLMRateLimitError(f"the provider limits requests to the model {name}", retry_after_ms=wait_ms)
         if error.status_code in _UNAVAILABLE:
-            return LLMConnectionError(f"the provider of the model {name} failed with HTTP status {error.status_code}")
+            return LLMConnectionError(
+                f"the provider of the model {name} failed with HTTP status {error.status_code}", retry_after_ms=wait_ms
+            )
         return LLMResponseError(
             f"the provider refused the request to the model {name} with HTTP status {error.status_code}: "
             f"{quoted(str(error.body))}",

@@ -195,7 +195,7 @@ async def test_http_errors_become_ours(
 
     assert type(caught.value) is expected
     assert caught.value.retryable is retryable
-    if isinstance(caught.value, LLMRateLimitError):
+    if isinstance(caught.value, LLMRateLimitError | LLMConnectionError):
         assert caught.value.retry_after_ms == 2000
     assert len(provider.requests) == 1, "retries are not made here"
 
