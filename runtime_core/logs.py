@@ -37,6 +37,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "REDACT": ("redact_keys", lambda text: _words(text)),
     "MAX_VALUE_LENGTH": ("max_value_length", int),
 }
+#: Loggers that say each request's whole URL at INFO: what stands in its query may be secret.
+_TALKATIVE = ("httpx", "httpx2")
 #: What is said of a line itself: it is neither redacted nor cut.
 _OWN_KEYS = frozenset({"event", "level", "logger", "timestamp", "run_id", "session_id", "partition", "attempt"})
 
@@ -75,6 +77,8 @@ def configure(config: LoggingConfig) -> None:
     handler.runlane = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(config.level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name, level in config.per_logger_levels.items():
         logging.getLogger(name).setLevel(level)
     if config.loguru_sinks:

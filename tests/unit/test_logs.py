@@ -27,7 +27,8 @@ def untouched() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("tests.logs").setLevel(logging.NOTSET)
+    for name in ("tests.logs", "httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def configured(**fields: Any) -> None:
@@ -134,6 +135,16 @@ def test_levels_and_prefixes_choose_the_lines(capsys: pytest.CaptureFixture[str]
     logging.getLogger("tests.noise").error("excluded")
     logging.getLogger("testsuite").error("not included")
     assert [line["event"] for line in lines(capsys, "out")] == ["seen"]
+
+
+def test_the_urls_of_requests_are_logged_only_if_somebody_wants_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for wanted in ({}, {"per_logger_levels": {"httpx": "INFO"}}):
+        configured(level="INFO", **wanted)
+        logging.getLogger("httpx").info("GET http://host/?api_key=s3cret")
+        assert bool(capsys.readouterr().err) is bool(wanted)
+    configured(level="ERROR")
+    logging.getLogger("httpx").warning("below the level")
+    assert lines(capsys) == []
 
 
 def test_configuring_again_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
