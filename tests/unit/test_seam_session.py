@@ -207,6 +207,24 @@ async def test_files_of_the_openagents_sdk_are_read(tmp_path: Path) -> None:
     assert await seen(opened("jsonl_file", tmp_path)) == [{"turns": 7}, ["old"], []]
 
 
+async def test_a_fork_on_disk_has_what_looks_like_a_line_of_ours(tmp_path: Path) -> None:
+    sessions = opened("jsonl_file", tmp_path)
+    await sessions.append_message("s", {"role": "assistant", "content": {"type": "session"}})
+    await sessions.fork_session("s", "x" * 512)
+    (message,) = await opened("jsonl_file", tmp_path).load_messages("x" * 512)
+    assert message["content"] == {"type": "session"}
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+async def test_a_place_that_cannot_be_used_is_named(name: str, tmp_path: Path) -> None:
+    for place in ("deep", "sessions"):
+        (tmp_path / place).write_text("no directory")
+    sessions = opened(name, tmp_path)
+    with pytest.raises(SessionError, match=str(tmp_path)):
+        await sessions.append_message("s", {"role": "user", "content": "hello"})
+    await sessions.close()
+
+
 async def test_a_session_file_is_only_added_to(tmp_path: Path) -> None:
     sessions = opened("jsonl_file", tmp_path)
     await fill(sessions)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from runtime_core.plugins.builtin.session.in_memory import InMemorySession
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".jsonl"
+#: How the line begins that says whose file it is.
+_SESSION_LINE = b'{"type":"session"'
 #: Bytes of a file's name, without the suffix: file systems allow 255.
 _LONGEST_NAME = 200
 
@@ -164,7 +166,8 @@ class JsonlFileSession(InMemorySession):
             return
         async with self._reading.setdefault(session_id, asyncio.Lock()):
             if session_id not in self._sessions:
-                lines = await asyncio.to_thread(lambda: list(_lines(self._path(session_id))))
+                with _naming(self._path(session_id)) as path:
+                    lines = await asyncio.to_thread(lambda: list(_lines(path)))
                 if lines:
                     await self._replay(session_id, lines)
         self._reading.pop(session_id, None)
@@ -199,7 +202,8 @@ class JsonlFileSession(InMemorySession):
 
     async def _add(self, session_id: str, kind: str, data: Any) -> None:
         line = _json({"type": kind, "data": data, "ts": datetime.now(UTC).isoformat()})
-        await asyncio.to_thread(self._append, session_id, line)
+        with _naming(self._path(session_id)):
+            await asyncio.to_thread(self._append, session_id, line)
 
     def _append(self, session_id: str, line: bytes) -> None:
         path = self._path(session_id)
@@ -222,7 +226,7 @@ class JsonlFileSession(InMemorySession):
         path, copy = self._path(source), self._path(target)
         if not path.exists():
             return
-        lines = [line for line in path.read_bytes().splitlines() if line and b'"type":"session"' not in line]
+        lines = [line for line in path.read_bytes().splitlines() if line and not line.startswith(_SESSION_LINE)]
         if copy.name.startswith("+"):
             lines.insert(0, _json({"type": "session", "data": target}))
         begun = copy.with_suffix(".begun")
@@ -242,6 +246,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(line, dict):
                 yield line
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[Path]:
+    """What the system refuses of ``path`` becomes a SessionError."""
+    try:
+        yield path
+    except OSError as error:
+        raise SessionError(
+            f"the session file {path} cannot be used: {error.strerror}",
+            hint="may this process read and write there, and is there room?",
+        ) from error
 
 
 def _json(value: Any) -> bytes:

@@ -186,7 +186,7 @@ class SqliteSession(TypedConfig):
         try:
             with self._open() as database:
                 return work(database)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise SessionError(
                 f"the session database {self.cfg.db_path} refused: {error}",
                 hint="is it writable, whole, and not locked by another process?",
