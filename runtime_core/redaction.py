@@ -60,7 +60,7 @@ class _Walk:
             value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
         if isinstance(value, Mapping):
             return {
-                well_formed(str(key)): REDACTED if self._secret(key) else self.value(item, inside)
+                well_formed(_text(key)): REDACTED if self._secret(key) else self.value(item, inside)
                 for key, item in cast("Mapping[Any, Any]", value).items()
             }
         if isinstance(value, list | tuple | Set):
@@ -68,7 +68,7 @@ class _Walk:
         return self._cut(_text(value))
 
     def _secret(self, key: Any) -> bool:
-        spelling = f"_{_spelling(str(key))}"
+        spelling = f"_{_spelling(_text(key))}"
         return any(spelling.endswith(f"_{secret}") for secret in self._keys)
 
     def _cut(self, text: str) -> str:

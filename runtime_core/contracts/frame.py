@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from runtime_core.redaction import redacted
+
 if TYPE_CHECKING:
     from runtime_core.contracts.run import RunRequest
 
@@ -35,6 +37,8 @@ TERMINAL_EVENT = "run.finished"
 INLINE_BYTES = 32 * 1024
 #: Characters of a text that a frame shows of a stored payload.
 SHORT_TEXT = 256
+#: Characters of a text in a payload that is not JSON as it is.
+_LONGEST_TEXT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +90,9 @@ def encode_payload(payload: dict[str, Any]) -> bytes:
     """JSON of an event's payload; what JSON cannot hold is replaced by its text, for an event never breaks a run."""
     try:
         return to_json(payload, fallback=str, inf_nan_mode="null")
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        return to_json(
-            {"unserializable": f"{type(error).__name__}: the payload is not JSON", "keys": [*map(ascii, payload)]}
-        )
+    except (PydanticSerializationError, ValueError, RecursionError):
+        # Bytes, half a surrogate pair, a container within itself: slower, and cut below some levels.
+        return to_json(redacted(payload, keys=(), max_length=_LONGEST_TEXT))
 
 
 def short_fields(payload: dict[str, Any]) -> dict[str, Any]:
