@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import tempfile
 from contextlib import ExitStack
 from importlib.resources import as_file, files
@@ -12,6 +13,8 @@ from rich.console import Console
 
 from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
 from producer.fleet import Fleet
+from runtime_core.config.loader import load_config
+from runtime_core.config.schema import AppConfig
 from runtime_core.embedded import EmbeddedRedis
 from runtime_core.store.connection import connect
 from runtime_core.store.meta import open_store
@@ -60,6 +63,14 @@ async def _stay(fleet: WorkerFleet, redis_url: str, agents: Path, console: Conso
         report = await operator.reload(agents)
     if report.created:
         console.print(f"{agents} is the fleet's config version {report.version}")
-    console.print(f"ready. In another terminal:\n  export RUNLANE_REDIS_URL={redis_url}")
-    console.print('  runlane run --agent assistant --session s1 "hello"\nCtrl-C stops everything.')
+    console.print(invitation(redis_url, load_config(agents)), markup=False)
     await fleet.watch()
+
+
+def invitation(redis_url: str, config: AppConfig) -> str:
+    """How to use the fleet that is ready: lines for another terminal."""
+    agent = shlex.quote(config.agents[0].id)
+    return f"""ready. In another terminal:
+  export RUNLANE_REDIS_URL={redis_url}
+  runlane run --agent {agent} --session s1 "hello"
+Ctrl-C stops everything."""

@@ -7,9 +7,12 @@ import sys
 
 import pytest
 
+from producer.cli.local import invitation
 from producer.cli.output import Output, ending
+from runtime_core.config.loader import load_config_dict
 from runtime_core.contracts.run import ErrorDetails, RunResult, StopReason
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
+from tests.unit.kernel_setup import config
 
 
 def chunk(kind: RunStreamChunkKind, result: RunResult | None = None, /, **payload: object) -> RunStreamChunk:
@@ -92,3 +95,10 @@ def test_a_failure_is_told_with_its_code_and_hint() -> None:
     details = ErrorDetails(code="tool.timeout", message="too slow", hint="wait longer")
     result = RunResult(run_id="r", stop_reason=StopReason.FAILED, error_details=details)
     assert ending(result) == "failed: too slow (tool.timeout)\n  hint: wait longer"
+
+
+def test_up_invites_to_ask_an_agent_that_is_there() -> None:
+    agents = config()
+    agents["agents"][0]["id"] = "my agent"
+    said = invitation("redis://127.0.0.1:1/0", load_config_dict(agents))
+    assert "runlane run --agent 'my agent' --session s1" in said
