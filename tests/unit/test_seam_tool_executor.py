@@ -121,6 +121,7 @@ async def test_safe_knows_a_tool_that_starts_programs_whatever_its_id() -> None:
     tool = {"id": "run", "type": "shell_exec", "config": {"command_allowlist": ["echo", "git"]}}
     executor = {"type": "safe", "config": {"command_allowlist": ["git"]}}
     _, events = await called(Runtime.from_dict(config(tools=[tool], tool_executor=executor)), "/tool run echo x")
+    assert "tool.succeeded" not in names(events)
     assert "'echo' is not among" in payload(events, "tool.failed")["error"]
 
 
@@ -130,6 +131,7 @@ async def test_safe_leaves_a_tool_the_time_that_its_own_config_gives() -> None:
     _, events = await called(
         Runtime.from_dict(config(tools=[tool], tool_executor=executor)), "/tool shell_exec sleep 0.1"
     )
+    assert "tool.failed" not in names(events)
     assert payload(events, "tool.succeeded")["result"]["exit_code"] == 0
 
 
