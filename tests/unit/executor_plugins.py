@@ -45,6 +45,13 @@ class Meeting:
         return ToolExecutionSpec(concurrency_safe=True)
 
 
+class Quitting:
+    """Cancels itself."""
+
+    async def invoke(self, params: dict[str, Any], context: RunContext[Any]) -> str:
+        raise asyncio.CancelledError
+
+
 class Ordered:
     """Writes down when it begins and ends; may not go beside others."""
 

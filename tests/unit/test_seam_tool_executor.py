@@ -11,6 +11,7 @@ import pytest
 from runtime_core.config.schema import PluginRef
 from runtime_core.contracts.run import RunBudget, RunResult, StopReason
 from runtime_core.contracts.tool import ToolExecutionRequest
+from runtime_core.errors import ToolCancelledError
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.executor.filesystem_aware import FilesystemAwareExecutor
@@ -24,7 +25,7 @@ from tests.unit.kernel_setup import config, names, recorded, request
 
 PLUGINS = "tests.unit.executor_plugins"
 EXECUTORS = sorted(BUILTINS[Seam.TOOL_EXECUTOR])
-TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying")
+TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying", "Quitting")
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,13 @@ async def test_a_call_that_is_cancelled_says_so(executor: str | None) -> None:
     result, events = await recorded(host(executor), request("/tool endless x", budget=RunBudget(max_duration_ms=50)))
     assert result.stop_reason is StopReason.TIMEOUT
     assert "tool.cancelled" in names(events)
+
+
+@pytest.mark.parametrize("executor", [None, *EXECUTORS])
+async def test_a_tool_that_cancels_itself_has_failed_and_the_run_goes_on(executor: str | None) -> None:
+    _, events = await called(host(executor), "/tool quitting x")
+    details = payload(events, "tool.failed")["error_details"]
+    assert (details["code"], details["retryable"]) == (ToolCancelledError.code, False)
 
 
 async def test_safe_ends_a_call_that_takes_too_long() -> None:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest, ToolExecutionResult
-from runtime_core.errors import LeaseLost, PermanentToolError, ToolError, ToolTimeoutError
+from runtime_core.errors import LeaseLost, PermanentToolError, ToolCancelledError, ToolError, ToolTimeoutError
 from runtime_core.foreign_errors import as_ours
 
 
@@ -93,7 +93,7 @@ def _tool_error(error: BaseException, deadline: asyncio.Timeout, timeout_ms: int
     """What a tool's exception is to its caller; None for one that passes as it is."""
     match error:
         case asyncio.CancelledError():
-            return None if _cancelled_from_outside() else ToolError("the tool was cancelled from within")
+            return None if _cancelled_from_outside() else ToolCancelledError("the tool was cancelled from within")
         case TimeoutError() if deadline.expired():
             return ToolTimeoutError(f"the tool took longer than {timeout_ms} ms")
         case TimeoutError():
