@@ -29,7 +29,13 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from runtime_core.errors import ConfigError, LLMConnectionError, LLMError, LLMRateLimitError, LLMResponseError
+from runtime_core.errors import (
+    ConfigError,
+    LLMConnectionError,
+    LLMError,
+    LLMRateLimitError,
+    LLMResponseError,
+)
 from runtime_core.llm.protocol import LLMClient, LLMRequest, LLMResponse, LLMToolCall, LLMUsage, Message, TextDelta
 from runtime_core.llm.providers import build_model
 
@@ -69,9 +75,10 @@ class ModelClient(LLMClient):
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[TextDelta | LLMResponse]:
         name = request.model or self.model_id
+        model = self._model(name)
         try:
             async with model_request_stream(
-                self._model(name),
+                model,
                 _to_messages(request.messages),
                 model_settings=self._settings(request),
                 model_request_parameters=_parameters(request.tools),
@@ -85,6 +92,8 @@ class ModelClient(LLMClient):
             raise _translated(error, name, self._quoted) from (None if unquotable else error)
         except (OSError, TimeoutError) as error:
             raise LLMConnectionError(f"the model {name} could not be reached: {error}") from error
+        except Exception as error:  # what a server sends may be anything, and the libraries between trip over it
+            raise LLMResponseError(f"the answer of the model {name} cannot be used: {type(error).__name__}") from error
         yield _from_answer(answer, name)
 
     async def close(self) -> None:

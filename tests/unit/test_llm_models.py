@@ -22,6 +22,7 @@ from runtime_core.llm.protocol import LLMRequest, LLMResponse, TextDelta
 from runtime_core.llm.providers import build_model
 from tests.unit.kernel_setup import request as run_request
 from tests.unit.kernel_setup import runtime
+from tests.unit.loopback_http import Response, loopback_server
 
 CALC = {
     "type": "function",
@@ -229,6 +230,12 @@ async def test_a_stream_that_ends_before_its_answer_is_whole_is_a_retryable_erro
 
     with pytest.raises(LLMConnectionError, match="finish_reason"):
         await ask(options(provider.url))
+
+
+async def test_an_answer_that_is_no_answer_at_all_is_an_error_of_ours() -> None:
+    stream = Response(headers={"Content-Type": "text/event-stream"}, body=b"data: [1]\n\n")
+    with loopback_server(lambda _: stream) as server, pytest.raises(LLMResponseError, match="cannot be used"):
+        await ask(options(f"{server.url}/v1"))
 
 
 async def test_leaving_a_run_in_the_middle_of_an_answer_closes_the_connection(provider: Provider) -> None:
