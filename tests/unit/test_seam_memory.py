@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from runtime_core.config.schema import PluginRef
-from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext
+from runtime_core.contracts.context import LAST_OUTPUT_KEY, RunContext, RunScope
 from runtime_core.contracts.run import StopReason
 from runtime_core.errors import PluginConfigError, PluginLoadError
 from runtime_core.events.bus import EventBus
+from runtime_core.ids import DEFAULT_TENANT
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.tool.remember_preference import PENDING_WRITES_KEY
 from runtime_core.plugins.loader import load_plugin
@@ -37,10 +38,16 @@ def made(name: str, settings: dict[str, Any]) -> Any:
     return load_plugin(Seam.MEMORY, PluginRef(type=name, config=settings))
 
 
-def context(run_id: str = "r", *, input_text: str = "hi") -> RunContext[Any]:
+def context(run_id: str = "r", *, input_text: str = "hi", tenant: str = DEFAULT_TENANT) -> RunContext[Any]:
     asked, bus = request(input_text, run_id=run_id), EventBus()
     return RunContext[Any](
-        agent_id="a", session_id="s", input_text=input_text, run_id=run_id, run_request=asked, event_bus=bus
+        agent_id="a",
+        session_id="s",
+        input_text=input_text,
+        run_id=run_id,
+        run_request=asked,
+        event_bus=bus,
+        scope=RunScope(tenant=tenant),
     )
 
 
@@ -197,6 +204,20 @@ async def test_a_repeated_attempt_remembers_once(tmp_path: Path) -> None:
         await memory.writeback(run)
         assert run.state[PENDING_WRITES_KEY] == []
     assert [entry["rule"] for entry in memory.list_entries("user_goals")] == ["likes owls", "likes newts"]
+
+
+async def test_tenants_do_not_read_what_others_remember(tmp_path: Path) -> None:
+    for tenant in ("acme", "..", DEFAULT_TENANT):
+        run = context(tenant=tenant)
+        run.state[PENDING_WRITES_KEY] = [{**PREFERENCE, "rule": f"of {tenant}"}]
+        await markdown(tmp_path).writeback(run)
+    for tenant in ("acme", "..", DEFAULT_TENANT):
+        memory, run = markdown(tmp_path), context(tenant=tenant)
+        await memory.inject(run)
+        assert [entry["rule"] for entry in run.memory_view["user_goals"]] == [f"of {tenant}"]
+        found = await markdown(tmp_path).retrieve("of ", context(tenant=tenant))
+        assert [entry["rule"] for entry in found] == [f"of {tenant}"]
+    assert {path.name for path in tmp_path.iterdir()} == {"memory"}
 
 
 async def test_sessions_that_remember_at_once_lose_nothing(tmp_path: Path) -> None:

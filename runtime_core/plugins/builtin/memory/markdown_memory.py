@@ -15,7 +15,7 @@ from uuid import uuid4
 from pydantic import BaseModel, Field, PositiveInt
 
 from runtime_core.contracts.context import RunContext
-from runtime_core.ids import digest
+from runtime_core.ids import DEFAULT_TENANT, digest
 from runtime_core.plugins.builtin.tool.remember_preference import PENDING_WRITES_KEY
 from runtime_core.plugins.typed_config import TypedConfig
 
@@ -34,8 +34,9 @@ class MarkdownMemory(TypedConfig):
 
     1. A run is given each section's newest entries as ``memory_view[section]``, and the model is told of them.
     2. What a run leaves in its state under ``_pending_memory_writes`` is written once, also if an attempt is repeated.
-    3. The directory is shared by all sessions and processes of this machine. Workers on several machines need it on a
-       shared volume, or each has a memory of its own.
+    3. The directory is shared by all sessions and processes of this machine; a tenant other than ``default`` has one of
+       its own in it, ``@<tenant>``. Workers on several machines need it on a shared volume, or each has a memory of its
+       own.
     """
 
     class Config(BaseModel):
@@ -51,6 +52,7 @@ class MarkdownMemory(TypedConfig):
         self._folder: Path = self.cfg.memory_dir.expanduser()
 
     async def inject(self, context: RunContext[Any]) -> None:
+        self._enter(context)
         known = await asyncio.to_thread(self._newest)
         context.memory_view.update(known)
         lines = [f"- {section}: {entry['rule']}" for section, entries in known.items() for entry in entries]
@@ -58,6 +60,7 @@ class MarkdownMemory(TypedConfig):
             context.system_prompt_fragments.append("What is known from earlier conversations:\n" + "\n".join(lines))
 
     async def writeback(self, context: RunContext[Any]) -> None:
+        self._enter(context)
         pending: list[dict[str, Any]] = context.state.get(PENDING_WRITES_KEY) or []
         for number, entry in enumerate(pending):
             identity = digest(f"{context.run_id}:{number}:{entry.get('rule')}".encode())[:8]
@@ -68,6 +71,7 @@ class MarkdownMemory(TypedConfig):
 
     async def retrieve(self, query: str, context: RunContext[Any]) -> list[dict[str, Any]]:
         """Entries that contain ``query``, each with its section; 20 at the most."""
+        self._enter(context)
         return await asyncio.to_thread(self._find, query.lower())
 
     def capture(self, category: str, rule: str, reason: str) -> str:
@@ -89,6 +93,11 @@ class MarkdownMemory(TypedConfig):
     def list_entries(self, section: str) -> list[dict[str, Any]]:
         """``{"id", "timestamp", "rule", "reason"}`` each, oldest first."""
         return [entry.groupdict() for entry in _ENTRY.finditer(self._text(section))]
+
+    def _enter(self, context: RunContext[Any]) -> None:
+        """Use what is the tenant's; all runs of this object are of one session, so of one tenant."""
+        if (tenant := context.scope.tenant) != DEFAULT_TENANT:
+            self._folder = self.cfg.memory_dir.expanduser() / f"@{tenant}"
 
     def _write(self, category: str, rule: str, reason: str, entry_id: str) -> str:
         sections: list[str] = self.cfg.sections
