@@ -17,6 +17,7 @@ from runtime_core.errors import (
     ToolValidationError,
 )
 from runtime_core.plugins.builtin.tool.grep_files import GrepFilesTool
+from runtime_core.plugins.builtin.tool.grep_search import search
 from runtime_core.plugins.builtin.tool.list_files import ListFilesTool
 from runtime_core.plugins.builtin.tool.read_file import ReadFileTool
 
@@ -156,6 +157,15 @@ async def test_matching_lines_are_found_and_their_files_can_be_read(root: Path) 
     assert [match["file"] for match in below["matches"]] == ["notes/deep/old.txt", "notes/today.txt"]
     assert read(root, below["matches"][1]["file"])["size"] > 0
     assert (await grep(root, "Title", path="readme.md"))["matches"][0]["file"] == "readme.md"
+    assert (await grep(root, "Title", path=""))["matches"][0]["file"] == "readme.md"
+
+
+def test_a_directory_that_became_a_link_since_it_was_listed_is_not_searched(root: Path) -> None:
+    order = {"pattern": ".", "case_sensitive": True, "root": str(root), "max_file_bytes": 1000}
+
+    assert search({**order, "files": [("notes/deep/old.txt", "old")]})["total"] == 1
+    for way_out in ("up/secret.txt", "link.txt", "up/root/readme.md"):
+        assert search({**order, "files": [(way_out, "x")]})["total"] == 0
 
 
 async def test_a_hundred_matches_are_shown_and_all_are_counted(root: Path) -> None:

@@ -56,11 +56,11 @@ class GrepFilesTool(BuiltinTool[GrepFilesParameters]):
 
     async def invoke(self, params: dict[str, Any], context: Any) -> dict[str, Any]:
         given = self.check(params)
-        directory, files, complete = await asyncio.to_thread(self._files, given.path)
+        root, files, complete = await asyncio.to_thread(self._files, given.path)
         order = {
             "pattern": given.pattern,
             "case_sensitive": given.case_sensitive,
-            "directory": directory,
+            "root": root,
             "files": files,
             "max_file_bytes": self.cfg.max_file_bytes,
         }
@@ -75,14 +75,16 @@ class GrepFilesTool(BuiltinTool[GrepFilesParameters]):
         truncated = found["truncated"] or not complete
         return {"pattern": given.pattern, "matches": found["matches"], "total": found["total"], "truncated": truncated}
 
-    def _files(self, path: str) -> tuple[str, list[tuple[str, str]], bool]:
-        """The real directory, its files (name in it, name to show: what read_file takes), whether these are all."""
+    def _files(self, path: str) -> tuple[str, list[tuple[str, ...]], bool]:
+        """The root, files (path in it, path to show: what read_file takes), whether these are all."""
         files = ConfinedFiles(self.cfg.root, tool=self.name)
         real = files.resolve(path)
+        below = os.path.relpath(real, files.root)
         if real.is_file():
-            return str(real.parent), [(real.name, path)], True
+            return str(files.root), [(below, path)], True
         tree = files.tree(files.directory(path), recursive=True)
-        return str(real), [(name, os.path.normpath(os.path.join(path, name))) for name in tree.files], tree.complete
+        found = [tuple(os.path.normpath(os.path.join(start, name)) for start in (below, path)) for name in tree.files]
+        return str(files.root), found, tree.complete
 
     async def _search(self, order: dict[str, Any]) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(

@@ -26,7 +26,7 @@ def search(order: dict[str, Any]) -> dict[str, Any]:
     matches: list[dict[str, Any]] = []
     total = 0
     for name, shown in order["files"]:
-        text = read_text(os.path.join(order["directory"], name), order["max_file_bytes"])
+        text = read_text(order["root"], name, order["max_file_bytes"])
         for number, line in enumerate(text.splitlines(), 1):
             if pattern.search(line):
                 total += 1
@@ -35,10 +35,10 @@ def search(order: dict[str, Any]) -> dict[str, Any]:
     return {"matches": matches, "total": total, "truncated": total > len(matches)}
 
 
-def read_text(path: str, max_bytes: int) -> str:
-    """The text of a regular file; empty if it is none, is too large, is binary or cannot be read."""
+def read_text(root: str, path: str, max_bytes: int) -> str:
+    """The text of a regular file below ``root``; empty if it is none, is too large, is binary or cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = _open_below(root, path)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
@@ -47,6 +47,21 @@ def read_text(path: str, max_bytes: int) -> str:
         return "" if b"\0" in data else data.decode()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _open_below(root: str, path: str) -> int:
+    """Follows no link, for a directory may have become one since it was listed."""
+    *directories, name = path.split("/")
+    flags = os.O_RDONLY | os.O_NOFOLLOW
+    place = os.open(root, flags | os.O_DIRECTORY)
+    try:
+        for directory in directories:
+            below = os.open(directory, flags | os.O_DIRECTORY, dir_fd=place)
+            os.close(place)
+            place = below
+        return os.open(name, flags | os.O_NONBLOCK, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 if __name__ == "__main__":

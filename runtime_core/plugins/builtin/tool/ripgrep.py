@@ -87,7 +87,7 @@ class RipgrepTool(BuiltinTool[RipgrepParameters]):
             )
         if outcome.exit_code not in (0, 1):  # 1: nothing found
             self._refuse(outcome.exit_code, outcome.stderr.decode(errors="replace").strip())
-        matches, total = _matches(outcome.stdout, shown)
+        matches, total = await asyncio.to_thread(_matches, outcome.stdout, shown)  # it may be all of _MAX_OUTPUT
         return {
             "pattern": given.pattern,
             "matches": matches,
