@@ -56,6 +56,7 @@ Identifier = Annotated[str, BeforeValidator(_stripped), Field(min_length=1, max_
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
 Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_none)]
 Level = Annotated[str, BeforeValidator(_level)]
+Price = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -140,10 +141,10 @@ class RuntimeOptions(_Section):
 class LLMPricing(_Section):
     """USD per million tokens."""
 
-    input: float | None = None
-    output: float | None = None
-    cached_read: float | None = None
-    cached_write: float | None = None
+    input: Price | None = None
+    output: Price | None = None
+    cached_read: Price | None = None
+    cached_write: Price | None = None
 
 
 class LLMRetryOptions(_Section):

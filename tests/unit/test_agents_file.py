@@ -123,6 +123,8 @@ def test_yaml_and_json_mean_the_same(tmp_path: Path) -> None:
         ({"agents": [agent(llm={"provider": "openai_compatible"})]}, ["agents[0].llm", "needs 'api_base'"]),
         ({"agents": [agent(llm={"provider": "antropic"})]}, ["agents[0].llm.provider", "Did you mean 'anthropic'?"]),
         ({"agents": [agent(llm={"temperature": 3})]}, ["agents[0].llm.temperature", "less than or equal to 2"]),
+        ({"agents": [agent(llm={"pricing": {"input": -1}})]}, ["agents[0].llm.pricing.input", "(value -1)"]),
+        ({"agents": [agent(llm={"pricing": {"output": "nan"}})]}, ["agents[0].llm.pricing.output", "finite"]),
         ({"agents": [agent()], "logging": {"level": "loud"}}, ["logging.level: not a log level", "WARNING"]),
         ([], ["a list, not a mapping", "agents: […]"]),
         (None, ["empty, not a mapping"]),
