@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, cast
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from runtime_core.clock import now_ms
+from runtime_core.config.problems import describe_problems
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.errors import PluginConfigError
@@ -93,8 +94,8 @@ class EventBus(StampedBus):
             self.cfg = self.Config.model_validate(self.config)
         except ValidationError as error:
             raise PluginConfigError(
-                f"the event bus has a wrong config: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}",
-                hint=f"its fields are: {', '.join(self.Config.model_fields)}",
+                f"EventBus: {describe_problems(error, self.Config, root='config')}",
+                hint=f"config fields of EventBus: {', '.join(self.Config.model_fields)}",
             ) from error
         self._handlers: dict[str, list[EventHandler]] = {}
         self._history: deque[RuntimeEvent] = deque(maxlen=self.cfg.max_history)

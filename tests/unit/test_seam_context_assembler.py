@@ -128,6 +128,13 @@ async def test_truncating_puts_a_note_in_front_unless_told_not_to() -> None:
     assert len(await chosen("truncating", messages, max_messages=6)) == 6
 
 
+def test_a_budget_without_room_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    for settings, told in (({"max_input_tokens": 1_000}, True), ({"max_input_tokens": 2_001}, False)):
+        caplog.clear()
+        load_plugin(Seam.CONTEXT_ASSEMBLER, PluginRef(type="sliding_window", config=settings))
+        assert ("leaves no room in max_input_tokens (1000)" in caplog.text) is told
+
+
 async def test_head_tail_keeps_the_beginning_whatever_it_costs() -> None:
     messages = [{"role": "system", "content": "be kind"}, *exchange(0), *exchange(1), *exchange(2)]
     kept = await chosen("head_tail", messages, head_messages=2, max_input_tokens=30, reserve_for_response=0)

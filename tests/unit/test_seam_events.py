@@ -80,7 +80,9 @@ async def test_a_bus_delivers_stamped_events_keeps_them_and_closes(name: str, tm
 
 @pytest.mark.parametrize("name", BUSES)
 def test_an_unknown_field_of_a_bus_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(PluginConfigError, match="max_history"):
+    with pytest.raises(
+        PluginConfigError, match=r"config\.max_hystory: unknown field .* Did you mean 'max_history'\? Fields"
+    ):
         runtime(section(name, tmp_path, max_hystory=5))
 
 

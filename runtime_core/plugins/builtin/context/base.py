@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from runtime_core.contracts.session import SessionArtifact
 from runtime_core.plugins.builtin.context.exchanges import Exchange, Message, exchanges, messages_of
 from runtime_core.plugins.protocols import SessionManager
 from runtime_core.plugins.typed_config import TypedConfig
+
+logger = logging.getLogger(__name__)
 
 #: Messages that are read of a long transcript at first: what the default budget has room for, if they are of a usual
 #: length.
@@ -88,6 +91,14 @@ class TokenBudgetAssembler(Assembler):
         max_input_tokens: PositiveInt = 8_000
         max_artifacts: NonNegativeInt = 10
         reserve_for_response: NonNegativeInt = 2_000
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(config)
+        if not self.budget:
+            logger.warning(
+                "%s keeps nothing of a session: reserve_for_response (%d) leaves no room in max_input_tokens (%d)",
+                *(type(self).__name__, self.cfg.reserve_for_response, self.cfg.max_input_tokens),
+            )
 
     @property
     def budget(self) -> int:
