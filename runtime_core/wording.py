@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
+
+#: C0 but for tab and newline, DEL, and C1.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def in_words(error: BaseException) -> str:
@@ -18,3 +23,8 @@ def in_words(error: BaseException) -> str:
 def well_formed(text: str) -> str:
     """``text`` as UTF-8 can hold it: names of files come with lone surrogates where they are in another encoding."""
     return text.encode(errors="replace").decode()
+
+
+def harmless(text: str) -> str:
+    """``text`` without what a terminal acts on: what models and tools say may move its cursor or set its title."""
+    return _CONTROL.sub("�", text)

@@ -73,6 +73,22 @@ async def test_diagnostics_see_runs_and_leave_a_picture_of_one_that_failed(
     await runtime.close()
 
 
+class Rude:
+    """A pattern that fails with what a terminal acts on."""
+
+    async def execute(self) -> str:
+        raise RuntimeError("\x1b[2J[/b] gone")
+
+
+async def test_what_a_run_failed_with_does_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    runtime = host({"type": "rich"}, pattern={"impl": f"{__name__}.Rude"})
+    await recorded(runtime, request("hello"))
+    await runtime.close()
+    shown = capfd.readouterr().err
+    assert "[/b] gone" in shown
+    assert "\x1b" not in shown
+
+
 @pytest.mark.parametrize("name", NEEDS_PACKAGE[Seam.DIAGNOSTICS])
 def test_diagnostics_that_need_a_package_say_which(name: str) -> None:
     with pytest.raises(PluginLoadError, match=NEEDS_PACKAGE[Seam.DIAGNOSTICS][name]):

@@ -183,3 +183,18 @@ async def test_events_are_shown_to_people_where_they_want_them(
     assert "sk-1" not in shown
     assert ("╭" in shown) is show_payload
     assert other == ""
+
+
+@pytest.mark.parametrize("show_payload", [True, False])
+async def test_nothing_in_an_event_does_anything_to_the_terminal(
+    show_payload: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bus = runtime(section("rich_console", tmp_path, show_payload=show_payload)).event_bus
+
+    await bus.emit("odd.[/b]\x1b[2J", **{"[/red]\x1b": "\x1b]0;title\x07", "list": ["\x9b31m"]})
+
+    shown = capsys.readouterr().err
+    assert "odd.[/b]" in shown
+    assert "[/red]" in shown
+    assert "]0;title" in shown
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown)

@@ -9,6 +9,7 @@ from runtime_core.contracts.diagnostics import ErrorSnapshot, LLMCallMetrics
 from runtime_core.contracts.run import RunResult, RunUsage
 from runtime_core.errors import PluginLoadError
 from runtime_core.plugins.builtin.diagnostics.null import NullDiagnostics
+from runtime_core.wording import harmless
 
 #: Runs of which figures are held.
 _MAX_RUNS = 1_000
@@ -77,12 +78,12 @@ def _panel(snapshot: ErrorSnapshot) -> Any:
     calls = [f"  → {call.get('tool_id')}  {call.get('params')}" for call in snapshot.tool_call_chain]
     text = Text.assemble(
         (snapshot.error_type, "bold red"),
-        f" ({snapshot.error_code}): {snapshot.error_message}\n\n",
+        f" ({snapshot.error_code}): {harmless(snapshot.error_message)}\n\n",
         f"run {snapshot.run_id}, agent {snapshot.agent_id}, session {snapshot.session_id}\n\n",
         ("Tool calls\n", "bold"),
-        "\n".join(calls or ["  none"]),
+        harmless("\n".join(calls or ["  none"])),
         ("\n\nTraceback\n", "bold"),
-        snapshot.traceback,
+        harmless(snapshot.traceback),
     )
     return Panel(text, title="run failed", border_style="red")
 

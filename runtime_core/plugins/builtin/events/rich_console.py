@@ -13,6 +13,7 @@ from runtime_core.errors import PluginLoadError
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.plugins.builtin.events.observing import ObservingBus, ObservingConfig
 from runtime_core.redaction import SECRET_KEYS, redacted
+from runtime_core.wording import harmless
 
 
 class RichConsoleBus(ObservingBus):
@@ -53,15 +54,16 @@ def _panel(name: str, payload: dict[str, Any]) -> Any:
     table.add_column(justify="right", style="bold", no_wrap=True)
     table.add_column()
     for key, value in payload.items():
-        table.add_row(f"{key} =", Text(_text(value, indent=2)))
-    return Panel(table, title=name, title_align="left")
+        table.add_row(Text(f"{harmless(key)} ="), Text(_text(value, indent=2)))
+    return Panel(table, title=Text(harmless(name)), title_align="left")
 
 
 def _line(name: str, payload: dict[str, Any]) -> Any:
     from rich.text import Text
 
-    return Text.assemble((name, "bold"), *(f"  {key}={_text(value)}" for key, value in payload.items()))
+    pairs = (f"  {harmless(key)}={_text(value)}" for key, value in payload.items())
+    return Text.assemble((harmless(name), "bold"), *pairs)
 
 
 def _text(value: Any, indent: int | None = None) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=indent)
+    return harmless(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=indent))
