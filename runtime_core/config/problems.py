@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from runtime_core.redaction import redacted_url
 from runtime_core.suggestions import did_you_mean
 
 #: More problems than this are counted, not listed: the first ones are what a person reads.
@@ -60,7 +61,7 @@ def _shown(value: Any, location: Sequence[int | str]) -> str:
         return ""
     if any(isinstance(part, str) and _SECRET.search(part) for part in location) or _from_environment(value):
         return " (value not shown)"
-    text = repr(value)
+    text = repr(redacted_url(value) if isinstance(value, str) else value)
     return f" (value {text if len(text) <= _VALUE_LENGTH else text[:_VALUE_LENGTH] + '…'})"
 
 

@@ -112,6 +112,7 @@ def test_yaml_and_json_mean_the_same(tmp_path: Path) -> None:
             ["agents[0].pattern: has both type 'react' and impl 'm.C'; keep one"],
         ),
         ({"agents": [agent(memory="buffer")]}, ["agents[0].memory", "'buffer'"]),
+        ({"agents": [agent(memory="redis://ada:pw@host/0")]}, ["(value 'redis://ada:***@host/0')"]),
         ({"agents": [agent(runtime={"max_steps": 0})]}, ["agents[0].runtime.max_steps", "(value 0)", "greater than 0"]),
         ({"agents": [agent(), agent()]}, ["agents: agent id 'a' stands at [0] and at [1]"]),
         (
