@@ -46,6 +46,12 @@ class Deadlines:
             self._pauses[whole_run] -= 1
             self._adjust()
 
+    def time_left(self) -> float | None:
+        """Seconds until the first of them, None without one."""
+        now = asyncio.get_running_loop().time()
+        whens = [counted.deadline.when() for counted in self._counted]
+        return min((when - now for when in whens if when is not None), default=None)
+
     def _adjust(self) -> None:
         now = asyncio.get_running_loop().time()
         for counted in self._counted:

@@ -25,7 +25,7 @@ from tests.unit.kernel_setup import config, names, recorded, request
 
 PLUGINS = "tests.unit.executor_plugins"
 EXECUTORS = sorted(BUILTINS[Seam.TOOL_EXECUTOR])
-TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying", "Quitting")
+TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying", "Quitting", "Busy")
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +166,13 @@ def test_retry_waits_longer_each_time_and_as_long_as_it_is_told(jitter: str, lea
     assert least <= min(waits) <= max(waits) <= 40
     assert max(executor._wait_ms(9, 0) for _ in range(50)) <= 50
     assert executor._wait_ms(1, 400) == 400
+
+
+async def test_retry_does_not_wait_for_longer_than_the_run_has() -> None:
+    result, events = await recorded(host("retry"), request("/tool busy x", budget=RunBudget(max_duration_ms=1_000)))
+    assert result.stop_reason is StopReason.COMPLETED
+    failed = payload(events, "tool.failed")
+    assert failed["error_details"]["code"] == "tool.rate_limit"
 
 
 async def test_retry_honours_the_policy_of_the_executor_that_it_wraps() -> None:

@@ -16,7 +16,7 @@ from runtime_core.plugins.builtin.executor.wrapping import WrappingExecutor, saf
 
 class RetryToolExecutor(WrappingExecutor):
     """1. What is tried again is a failure whose error is ``retryable``; ``retry_after_ms`` is the least it waits.
-
+       A wait that would outlast the run is not begun: the model is told at once.
     2. All tries are one call: with one call id, counted once against the budget of tool calls.
     3. The result's metadata says how often it was tried (``retry_attempts``), and if it was tried again, after which
        waits (``retry_delays_ms``) and errors (``retry_reasons``). A stream is not tried again.
@@ -40,10 +40,12 @@ class RetryToolExecutor(WrappingExecutor):
             result: ToolExecutionResult = await self.inner.execute(request)
             error: Any = result.exception
             tried = len(waits) + 1
-            if result.success or tried >= self.cfg.max_attempts or getattr(error, "retryable", False) is not True:
+            final = result.success or tried >= self.cfg.max_attempts or getattr(error, "retryable", False) is not True
+            wait_ms = 0 if final else self._wait_ms(tried, getattr(error, "retry_after_ms", None) or 0)
+            if final or _outlasts(wait_ms, request):
                 more = {"retry_delays_ms": waits, "retry_reasons": reasons} if waits else {}
                 return replace(result, metadata={**result.metadata, "retry_attempts": tried, **more})
-            waits.append(self._wait_ms(tried, getattr(error, "retry_after_ms", None) or 0))
+            waits.append(wait_ms)
             reasons.append(type(error).__name__)
             await asyncio.sleep(waits[-1] / 1000)
 
@@ -59,3 +61,8 @@ class RetryToolExecutor(WrappingExecutor):
             case _:
                 pass
         return round(max(wait_ms, at_least_ms))
+
+
+def _outlasts(wait_ms: int, request: ToolExecutionRequest) -> bool:
+    left = request.context.deadlines.time_left()
+    return left is not None and wait_ms / 1000 >= left
