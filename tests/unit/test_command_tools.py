@@ -172,7 +172,25 @@ async def test_a_program_sees_nothing_of_the_worker_but_what_the_config_names(mo
     assert "APP_MODE" not in os.environ
 
 
-@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "PYTHONPATH", "BASH_ENV", "GIT_SSH_COMMAND", "NODE_OPTIONS"])
+STEERING = [
+    "PATH",
+    "LD_PRELOAD",
+    "PYTHONPATH",
+    "BASH_ENV",
+    "GIT_SSH_COMMAND",
+    "NODE_OPTIONS",
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "LESSOPEN",
+    "TAR_OPTIONS",
+    "RIPGREP_CONFIG_PATH",
+    "OPENSSL_CONF",
+    "KUBECONFIG",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+]
+
+
+@pytest.mark.parametrize("name", STEERING)
 async def test_a_model_does_not_make_another_program_of_it(name: str) -> None:
     with pytest.raises(ToolAuthError, match=name):
         await shell(["env"], env={name: "/tmp/x"})
@@ -183,6 +201,12 @@ async def test_a_model_does_not_make_another_program_of_it(name: str) -> None:
 async def test_a_variable_that_no_program_can_have_is_said() -> None:
     with pytest.raises(PermanentToolError, match="could not be started"):
         await shell(["env"], env={"A=B": "x"})
+
+
+async def test_a_directory_that_is_not_there_is_the_configs_mistake(tmp_path: Path) -> None:
+    with pytest.raises(PermanentToolError, match="does not exist") as caught:
+        await shell("pwd", config={"cwd": str(tmp_path / "gone")})
+    assert "correct it in the tool's config" in str(caught.value)
 
 
 async def test_programs_start_below_their_directory(tmp_path: Path) -> None:

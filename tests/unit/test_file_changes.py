@@ -183,6 +183,14 @@ def test_what_is_not_there_is_said_with_a_near_match(root: Path) -> None:
     assert "Did you mean 'readme.md'?" in str(caught.value)
 
 
+def test_a_root_that_is_not_there_is_the_configs_mistake(tmp_path: Path) -> None:
+    for ask in (write, delete):
+        with pytest.raises(PermanentToolError, match="directory that this tool may use does not exist") as caught:
+            ask(tmp_path / "gone", "notes.txt")
+        assert "correct it in the tool's config" in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+
+
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     name = "\u6f22" * 85
     WriteFileTool({"root": str(tmp_path)}).invoke({"path": name, "content": "x"}, None)

@@ -48,7 +48,16 @@ class ConfinedFiles:
         self._tool = tool
 
     def resolve(self, path: str) -> Path:
-        """The real path of ``path``, relative to the root or absolute. Raises ToolAuthError if it is outside."""
+        """The real path of ``path``, relative to the root or absolute.
+
+        Raises ToolAuthError if it is outside, PermanentToolError if there is no root.
+        """
+        if not self.root.is_dir():
+            raise PermanentToolError(
+                "the directory that this tool may use does not exist",
+                hint="create it where the worker runs, or correct it in the tool's config",
+                tool_id=self._tool,
+            )
         if "\0" in path:
             raise ToolValidationError("path contains a NUL character", hint="remove it", tool_id=self._tool)
         try:

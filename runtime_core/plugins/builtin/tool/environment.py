@@ -31,10 +31,14 @@ _SECRET_WORD = re.compile(
 )
 #: Values such as redis://:password@host.
 _SECRET_VALUE = re.compile(r"://[^/\s]*@")
-#: Names that make another program of the one that is started.
+#: Names that make another program of the one that is started: what it loads, what it starts, and where it finds the
+#: config that says so. There is no end to them; who lists a program that has more of them contains it otherwise.
 _STEERING = re.compile(
     r"^(PATH|IFS|ENV|BASH_ENV|SHELLOPTS|BASHOPTS|PS4|PROMPT_COMMAND|EDITOR|VISUAL|PAGER|SHELL|NODE_OPTIONS|NODE_PATH"
-    r"|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|(LD|DYLD|PYTHON|PERL|RUBY|GIT|GEM|NPM|LUA|BASH_FUNC)_?.*)$",
+    r"|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH|MAVEN_OPTS|GRADLE_OPTS"
+    r"|HOME|LESSOPEN|LESSCLOSE|MANPAGER|BROWSER|TAR_OPTIONS|RIPGREP_CONFIG_PATH|MAKEFLAGS|GNUMAKEFLAGS|GCONV_PATH"
+    r"|KUBECONFIG|AWS_CONFIG_FILE|PHPRC|PHP_INI_SCAN_DIR|SSH_ASKPASS"
+    r"|(LD|DYLD|PYTHON|PERL|RUBY|GIT|GEM|NPM|LUA|BASH_FUNC|XDG|OPENSSL|CARGO|RUSTC|DOCKER)_?.*)$",
     re.IGNORECASE,
 )
 
