@@ -16,8 +16,11 @@ from runtime_core.wording import well_formed
 _USER_INFO = re.compile(r"(?<=://)([^/@:]*):.*@")
 _QUERY_PASSWORD = re.compile(r"([?&](?:sentinel_)?password=)[^&]*")
 
-#: Names of keys whose values are secret unless somebody says otherwise.
-SECRET_KEYS = ("api_key", "authorization", "token", "secret", "password")
+#: Names of keys whose values are secret unless somebody says otherwise: those of the openagents SDK, and more.
+SECRET_KEYS = (
+    *("api_key", "authorization", "token", "secret", "password"),
+    *("apikey", "access_key", "secret_key", "private_key", "passwd", "passphrase", "credentials", "cookie"),
+)
 REDACTED = "***"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: Levels of containers; deeper ones are named by their type.

@@ -22,12 +22,12 @@ from pydantic import (
 )
 
 from runtime_core.contracts.run import RunBudget
+from runtime_core.redaction import SECRET_KEYS
 from runtime_core.suggestions import near_match
 
 logger = logging.getLogger(__name__)
 
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET")
-_REDACTED_KEYS = ("api_key", "authorization", "token", "secret", "password")
 #: Providers with rules of their own. Any other name is looked up among those of pydantic-ai when the client is built.
 _PROVIDERS = ("anthropic", "litellm", "mock", "openai_compatible")
 
@@ -119,7 +119,7 @@ class SkillsRef(PluginRef):
 
 class DiagnosticsRef(PluginRef):
     error_snapshot_last_n: NonNegativeInt = 10
-    redact_keys: list[str] = Field(default_factory=lambda: list(_REDACTED_KEYS))
+    redact_keys: list[str] = Field(default_factory=lambda: list(SECRET_KEYS))
 
 
 class MultiAgentConfig(_Section):
@@ -245,7 +245,7 @@ class LoggingConfig(_Section):
     stream: Literal["stdout", "stderr"] = "stderr"
     include_prefixes: list[str] | None = None
     exclude_prefixes: list[str] = Field(default_factory=list)
-    redact_keys: list[str] = Field(default_factory=lambda: list(_REDACTED_KEYS))
+    redact_keys: list[str] = Field(default_factory=lambda: list(SECRET_KEYS))
     max_value_length: PositiveInt = 500
     show_time: bool = True
     show_path: bool = False

@@ -27,14 +27,16 @@ class Unspeakable:
         raise RuntimeError
 
 
-@pytest.mark.parametrize(
-    "key", ["api_key", "API-KEY", "X-Api-Key", "openaiApiKey", "Authorization", "access_token", "client.secret"]
-)
+SECRETS = ["api_key", "API-KEY", "X-Api-Key", "openaiApiKey", "Authorization", "access_token", "client.secret"]
+MORE_SECRETS = ["aws_secret_access_key", "STRIPE_SECRET_KEY", "sshPrivateKey", "apikey", "Set-Cookie", "credentials"]
+
+
+@pytest.mark.parametrize("key", SECRETS + MORE_SECRETS)
 def test_values_of_secret_keys_are_not_shown_however_they_are_spelled(key: str) -> None:
     assert redacted({"deep": [{key: {"any": "thing"}}]}, max_length=10) == {"deep": [{key: "***"}]}
 
 
-@pytest.mark.parametrize("key", ["input_tokens", "tokens", "secretary", "keys", "name"])
+@pytest.mark.parametrize("key", ["input_tokens", "tokens", "secretary", "keys", "key", "name"])
 def test_other_values_are(key: str) -> None:
     assert redacted({key: 5}, max_length=10) == {key: 5}
 
