@@ -21,6 +21,7 @@ def plugins(
     """
     from producer.cli.output import Output
     from runtime_core.errors import ConfigError
+    from runtime_core.plugins.catalogue import offered_in_vain
     from runtime_core.plugins.catalogue import plugins as catalogue
     from runtime_core.plugins.protocols import Seam
     from runtime_core.suggestions import did_you_mean
@@ -29,6 +30,8 @@ def plugins(
         raise ConfigError(
             f"there is no seam {seam!r}", hint=f"{did_you_mean(seam, list(Seam))}Seams: {', '.join(Seam)}"
         )
+    for sentence in offered_in_vain():
+        typer.echo(sentence, err=True)
     found = catalogue(None if seam is None else Seam(seam))
     names = ("seam", "type", "source", "path", "description", "distribution", "missing")
     Output(as_json=as_json).table(

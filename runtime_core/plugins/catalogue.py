@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from runtime_core.config.schema import PluginRef
 from runtime_core.errors import ConfigError, PluginError
 from runtime_core.plugins import registry
+from runtime_core.plugins.entry_points import offered
 from runtime_core.plugins.loader import load_symbol
 from runtime_core.plugins.protocols import Seam
 from runtime_core.suggestions import did_you_mean
@@ -56,6 +57,22 @@ def plugins(seam: Seam | None = None) -> list[Plugin]:
     """Those of one seam, or all, by seam and type. Each is imported; what cannot be says why."""
     seams = list(Seam) if seam is None else [seam]
     return [one for each in seams for one in sorted(_of(each), key=lambda plugin: plugin.type)]
+
+
+def offered_in_vain() -> list[str]:
+    """A sentence for each offer of a package that no agents file can name."""
+    sentences: list[str] = []
+    for name, offer in sorted(offered(registry.ENTRY_POINTS).items()):
+        seam, _, type_name = name.partition(".")
+        if seam not in list(Seam) or not type_name:
+            advice = did_you_mean(seam, list(Seam))
+            why = f"that is not seam.type, such as tool.weather. {advice}Seams: {', '.join(Seam)}"
+        elif registry.builtin_path(Seam(seam), type_name) is not None:
+            why = "the builtin of that name is used"
+        else:
+            continue
+        sentences.append(f"{offer.distribution} offers {name!r}: {why}")
+    return sentences
 
 
 def plugin_named(name: str) -> Plugin:

@@ -55,6 +55,8 @@ tool.calc = weather_tools:WeatherTool
 tool.broken = weather_tools:Missing
 tool.exploding = exploding_tools:Tool
 memory.notes = weather_tools:Notes
+tols.weather = weather_tools:WeatherTool
+weather = weather_tools:WeatherTool
 """
 
 
@@ -224,3 +226,14 @@ def test_a_plugin_is_found_whatever_its_config_says_of_itself() -> None:
         Config = "no model"
 
     assert Plugin(seam=Seam.TOOL, type="odd", source=PluginSource.REGISTERED, symbol=Odd).config_model is None
+
+
+@pytest.mark.usefixtures("weather")
+def test_what_a_package_offers_in_vain_is_said() -> None:
+    said = CliRunner().invoke(app, ["plugins", "--seam", "memory"]).stderr.splitlines()
+
+    assert [line.partition(":")[0] for line in said] == [
+        f"weather-kit offers '{name}'" for name in ("tols.weather", "tool.calc", "weather")
+    ]
+    assert "Did you mean 'tool'?" in said[0]
+    assert "the builtin of that name is used" in said[1]
