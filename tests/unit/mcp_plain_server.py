@@ -18,6 +18,7 @@ _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 TOOLS = {
     "add": ("Add two numbers.", _NUMBERS),
     "fail": ("Fail.", _NOTHING),
+    "lines": ("So many lines.", _NUMBERS),
     "pid": ("The id of the server's process.", _NOTHING),
     "variable": ("A variable of the server's environment.", _NAME),
     "wait": ("Never come back.", _NOTHING),
@@ -49,6 +50,12 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     match name:
         case "add":
             text = str(arguments["a"] + arguments["b"])
+        case "lines":
+            lines = [f"line {number}" for number in range(arguments["a"])]
+            return {
+                "content": [{"type": "text", "text": line} for line in lines],
+                "structuredContent": {"lines": lines},
+            }
         case "pid":
             text = str(os.getpid())
         case "variable":

@@ -117,6 +117,25 @@ async def test_a_call_that_takes_too_long_is_ended_and_the_connection_stays() ->
         assert await text(made, "pid") == process
 
 
+@pytest.mark.parametrize(
+    ("most", "content", "structured", "truncated"),
+    [
+        (100, ["line 0", "line 1", "line 2"], True, False),
+        (18, ["line 0", "line 1", "line 2"], False, True),
+        (8, ["line 0", "li"], False, True),
+        (6, ["line 0"], False, True),
+    ],
+)
+async def test_a_result_is_handed_on_as_far_as_there_is_room(
+    most: int, content: list[str], structured: bool, truncated: bool
+) -> None:
+    async with tool(max_result_chars=most) as made:
+        answer = await made.invoke({"tool": "lines", "arguments": {"a": 3}}, None)
+
+    assert answer["content"] == content
+    assert ("structuredContent" in answer, answer.get("truncated", False)) == (structured, truncated)
+
+
 async def test_a_cancelled_call_leaves_the_connection_to_the_others() -> None:
     async with tool() as made:
         process = await text(made, "pid")

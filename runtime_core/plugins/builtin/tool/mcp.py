@@ -39,6 +39,8 @@ class McpConfig(BaseModel):
     dedup_inflight: bool = True
     #: Milliseconds for one call.
     call_timeout_ms: PositiveInt = 60_000
+    #: Characters of a result that are handed on at most.
+    max_result_chars: PositiveInt = 1_000_000
 
     @model_validator(mode="after")
     def _consistent(self) -> McpConfig:
@@ -57,8 +59,8 @@ class McpParameters(Parameters):
 class McpTool(BuiltinTool[McpParameters]):
     """``{"tool": "add", "arguments": {"a": 1}}`` → ``{"content": ["2"], "isError": false}``.
 
-    ``structuredContent`` is added if the server gives it. What the server calls an error is raised as a ToolError.
-    The description names the server's tools once a connection was made.
+    ``structuredContent`` is added if the server gives it, and ``truncated`` if there was too much. What the server
+    calls an error is raised as a ToolError. The description names the server's tools once a connection was made.
     """
 
     name = "mcp"
@@ -124,14 +126,20 @@ class McpTool(BuiltinTool[McpParameters]):
             answer = await connection.call(given.tool, given.arguments, timeout_s=self._timeout_s)
         finally:
             await self._done_with(connection)
+        content = _bounded(answer.content, self.cfg.max_result_chars)
         if answer.is_error:
             raise PermanentToolError(
-                f"{given.tool}: {' '.join(answer.content) or 'failed'}",
+                f"{given.tool}: {' '.join(content) or 'failed'}",
                 hint="correct the arguments, or use another tool",
                 tool_id=self.name,
             )
-        result: dict[str, Any] = {"content": answer.content, "isError": False}
-        return result if answer.structured is None else result | {"structuredContent": answer.structured}
+        result: dict[str, Any] = {"content": content, "isError": False}
+        too_large = len(json.dumps(answer.structured)) > self.cfg.max_result_chars
+        if answer.structured is not None and not too_large:
+            result["structuredContent"] = answer.structured
+        if too_large or content != answer.content:
+            result["truncated"] = True
+        return result
 
     def get_available_tools(self) -> list[dict[str, Any]] | None:
         """The server's tools as of the last time they were listed; None before."""
@@ -177,3 +185,14 @@ class McpTool(BuiltinTool[McpParameters]):
 
     def _refusal(self, problem: str, hint: str) -> PermanentToolError:
         return PermanentToolError(problem, hint=f"{hint} in the tool's config", tool_id=self.name)
+
+
+def _bounded(texts: list[str], room: int) -> list[str]:
+    """The first ``room`` characters of ``texts``."""
+    kept: list[str] = []
+    for text in texts:
+        if not room:
+            break
+        kept.append(text[:room])
+        room -= len(kept[-1])
+    return kept
