@@ -85,6 +85,11 @@ class Flaky:
         return "at last"
 
 
+class Careless:
+    async def invoke(self, params: dict[str, Any], context: RunContext[Any]) -> str:
+        return params["city"]
+
+
 class Busy:
     async def invoke(self, params: dict[str, Any], context: RunContext[Any]) -> str:
         raise ToolRateLimitError("come back in a minute", retry_after_ms=60_000)

@@ -25,7 +25,7 @@ from tests.unit.kernel_setup import config, names, recorded, request
 
 PLUGINS = "tests.unit.executor_plugins"
 EXECUTORS = sorted(BUILTINS[Seam.TOOL_EXECUTOR])
-TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying", "Quitting", "Busy")
+TOOLS = ("Meeting", "Ordered", "Beside", "Flaky", "Endless", "Streaming", "Retrying", "Quitting", "Busy", "Careless")
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,11 @@ async def test_a_tool_that_cancels_itself_has_failed_and_the_run_goes_on(executo
     _, events = await called(host(executor), "/tool quitting x")
     details = payload(events, "tool.failed")["error_details"]
     assert (details["code"], details["retryable"]) == (ToolCancelledError.code, False)
+
+
+async def test_a_parameter_that_a_tool_misses_is_told_as_such() -> None:
+    result, _ = await called(host(None), "/tool careless x")
+    assert result.final_output == "careless says: Error: KeyError: 'city'"
 
 
 async def test_safe_ends_a_call_that_takes_too_long() -> None:

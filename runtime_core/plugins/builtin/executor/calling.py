@@ -10,6 +10,7 @@ from typing import Any
 from runtime_core.contracts.tool import PolicyDecision, ToolExecutionRequest, ToolExecutionResult
 from runtime_core.errors import LeaseLost, PermanentToolError, ToolCancelledError, ToolError, ToolTimeoutError
 from runtime_core.foreign_errors import as_ours
+from runtime_core.wording import in_words
 
 
 class DirectToolExecutor:
@@ -104,7 +105,9 @@ def _tool_error(error: BaseException, deadline: asyncio.Timeout, timeout_ms: int
             return error
         case Exception():
             ours = as_ours(error)
-            return ours if isinstance(ours, ToolError) else ToolError(str(error) or type(error).__name__)
+            # The text of a KeyError is the key alone, which tells a model nothing.
+            said = in_words(error) if isinstance(error, KeyError) else str(error)
+            return ours if isinstance(ours, ToolError) else ToolError(said or type(error).__name__)
         case _:
             return None
 
