@@ -38,6 +38,8 @@ class ViolationKind(StrEnum):
     SESSION = "session writes"
     #: A run that was cancelled while queued started all the same.
     CANCELLED_START = "cancelled, yet started"
+    #: A durable run called a tool again though that step was written.
+    STEP = "steps taken again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ def check(history: History) -> list[Violation]:
         _zombies,
         _sessions,
         _cancelled_starts,
+        _steps,
     ]
     return [violation for one in checks for violation in one(history)]
 
@@ -251,6 +254,22 @@ def _cancelled_starts(history: History) -> Iterator[Violation]:
                     run=cancel.run,
                     text="it was cancelled in its queue, and started",
                 )
+
+
+def _steps(history: History) -> Iterator[Violation]:
+    written = {
+        (run, chunk.saved - 1): chunk.attempt
+        for run, chunks in history.rereads.items()
+        for chunk in chunks
+        if chunk.saved is not None
+    }
+    for line in history.journal:
+        if line.step is not None and written.get((line.run, line.step), line.attempt) < line.attempt:
+            yield Violation(
+                kind=ViolationKind.STEP,
+                run=line.run,
+                text=f"attempt {line.attempt} took step {line.step}, attempt {written[line.run, line.step]} wrote it",
+            )
 
 
 def _both(history: History, run: str) -> Iterator[tuple[str, list[Chunk]]]:

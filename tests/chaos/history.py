@@ -84,6 +84,8 @@ class Chunk(_Observed):
     attempt: int
     #: JSON of the result, of a terminal chunk.
     result: dict[str, Any] | None = None
+    #: Number of the durable step that it tells of, from 1.
+    saved: int | None = None
 
 
 class Cancelled(_Observed):

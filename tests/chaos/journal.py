@@ -35,6 +35,8 @@ class Line(BaseModel):
     pid: int
     #: CLOCK_BOOTTIME, seconds: the same clock in all processes of a machine.
     at: float
+    #: Of a durable run: which of its steps took this effect.
+    step: int | None = None
 
 
 def write_line(line: Line) -> None:

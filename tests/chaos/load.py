@@ -14,7 +14,7 @@ from runtime_core.contracts.run import RunRequest, StopReason
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import InvalidInputError, RunConflict, RunlaneError, RunNotFound
 from tests.chaos.history import Chunk, Submitted
-from tests.chaos.plugins import AGENT
+from tests.chaos.plugins import AGENT, EFFECT_EVERY_S
 
 #: Seconds until the next try of what Redis was not there for.
 _TRY_AGAIN_S = 0.2
@@ -28,16 +28,22 @@ class Planned:
     ends_as: StopReason = StopReason.COMPLETED
 
 
-def plan(rng: random.Random, *, sessions: int, seconds: tuple[float, float], prefix: str = "r") -> Iterator[Planned]:
-    """Runs without end, each of a session by lot."""
+def plan(
+    rng: random.Random, *, sessions: int, seconds: tuple[float, float], durable: float = 0.0, prefix: str = "r"
+) -> Iterator[Planned]:
+    """Runs without end, each of a session by lot; ``durable`` is the share of those that take durable steps."""
     number = 0
     while True:
         number += 1
         yield Planned(
             run=f"{prefix}{number}",
             session=f"s{rng.randrange(sessions)}",
-            text=f"work {rng.uniform(*seconds):.2f}",
+            text=_steps(rng, seconds) if rng.random() < durable else f"work {rng.uniform(*seconds):.2f}",
         )
+
+
+def _steps(rng: random.Random, seconds: tuple[float, float]) -> str:
+    return f"steps {max(2, round(rng.uniform(*seconds) / EFFECT_EVERY_S))}"
 
 
 class Load:
@@ -107,7 +113,11 @@ class Load:
 
 def _request(planned: Planned) -> RunRequest:
     return RunRequest(
-        agent_id=str(AGENT["id"]), session_id=planned.session, input_text=planned.text, run_id=planned.run
+        agent_id=str(AGENT["id"]),
+        session_id=planned.session,
+        input_text=planned.text,
+        run_id=planned.run,
+        durable=planned.text.startswith("steps"),
     )
 
 
@@ -121,6 +131,7 @@ def observed(chunk: RunStreamChunk) -> Chunk:
         sequence=chunk.sequence,
         attempt=chunk.attempt,
         result=chunk.result.model_dump(mode="json") if chunk.result else None,
+        saved=chunk.payload["step_index"] if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED else None,
     )
 
 

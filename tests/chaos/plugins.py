@@ -24,7 +24,7 @@ AGENT: dict[str, Any] = {
 }
 
 
-def _note(what: What, context: RunContext[Any]) -> None:
+def _note(what: What, context: RunContext[Any], step: int | None = None) -> None:
     write_line(
         Line(
             what=what,
@@ -33,6 +33,7 @@ def _note(what: What, context: RunContext[Any]) -> None:
             attempt=context.scope.attempt,
             pid=os.getpid(),
             at=boot_seconds(),
+            step=step,
         )
     )
 
@@ -49,12 +50,13 @@ class Effect:
         return {"name": self.name, "description": "journals", "parameters": {"type": "object", "properties": {}}}
 
     async def invoke(self, params: dict[str, Any], context: RunContext[Any]) -> str:
-        _note(What.EFFECT, context)
+        _note(What.EFFECT, context, params.get("step"))
         return "done"
 
 
 class Working(Pattern):
-    """Input ``work <seconds>``, with side effects; ``idle <seconds>``, without; or ``poison``: kills its process.
+    """Input ``work <seconds>``, with side effects; ``idle <seconds>``, without; ``steps <number>``, a side effect each;
+    or ``poison``: kills its process.
 
     The output names attempt and process, and the runs whose exchanges are in the session's transcript.
     """
@@ -69,6 +71,10 @@ class Working(Pattern):
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "idle":
                     await asyncio.sleep(float(seconds))
+                case "steps":
+                    for step in range(int(seconds)):
+                        await self.call_tool("effect", {"step": step})
+                        await asyncio.sleep(EFFECT_EVERY_S)
                 case _:
                     await self._work(float(seconds))
         except BaseException:

@@ -236,3 +236,16 @@ def test_only_kills_that_met_an_execution_are_hits(history: History) -> None:
     history.faults.append(Applied(kind=FaultKind.SIGKILL, at=10.05, pid=2, worker="w2"))
     assert measure(history).hits == 1
     assert measure(history).repeated == 1
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(1, set[ViolationKind]()), (2, {ViolationKind.STEP})])
+def test_a_step_that_was_taken_again_though_it_was_written_is_found(
+    history: History, attempt: int, again: set[ViolationKind]
+) -> None:
+    queued, started, finished = chunks(history.records["a"])
+    saved = Chunk(kind=Kind.CHECKPOINT_SAVED, sequence=2, attempt=1, saved=1)
+    later = [one.model_copy(update={"sequence": one.sequence + 1}) for one in (started, finished)]
+    history.streams["a"] = history.rereads["a"] = [queued, saved, *later]
+    effect = line(What.EFFECT, "a", 9.5 if attempt == 2 else 1.5, attempt=attempt, pid=attempt)
+    history.journal.append(effect.model_copy(update={"step": 0}))
+    assert kinds(check(history)) == again

@@ -18,7 +18,7 @@ def scheduled(name: str, measured: Measure) -> Scenario:
             options.folder, partitions=schedule.partitions, seed=options.seed, console=options.console
         ) as arena:
             await arena.start(schedule.workers)
-            runs = plan(arena.rng, sessions=schedule.sessions, seconds=schedule.seconds)
+            runs = plan(arena.rng, sessions=schedule.sessions, seconds=schedule.seconds, durable=0.25)
 
             def more(count: int) -> bool:
                 return count < schedule.runs or arena.injector.hits < schedule.hits
