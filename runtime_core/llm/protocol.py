@@ -4,6 +4,7 @@ Messages and tools have the shape of OpenAI's chat API, which configs and plugin
 ``{"role": "system" | "user" | "assistant" | "tool", "content": str, …}``; an assistant message may carry ``tool_calls``
 (``[{"id", "type": "function", "function": {"name", "arguments": JSON text}}]``) and a tool message names its
 ``tool_call_id``. A tool is ``{"type": "function", "function": {"name", "description", "parameters": JSON schema}}``.
+``generate`` takes Anthropic's shape, too, see shapes.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from runtime_core.errors import LLMResponseError
+from runtime_core.llm.shapes import as_chat, as_functions
 
 Message: TypeAlias = dict[str, Any]
 
@@ -77,6 +79,15 @@ class LLMResponse:
     model: str = ""
     stop_reason: str = ""
 
+    @property
+    def content(self) -> list[dict[str, Any]]:
+        """The answer as blocks, for patterns of the openagents SDK, which send them back as they are."""
+        text = [{"type": "text", "text": self.output_text}] if self.output_text else []
+        calls = [
+            {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in self.tool_calls
+        ]
+        return [*text, *calls]
+
 
 class LLMClient(ABC):
     """A model provider.
@@ -105,7 +116,11 @@ class LLMClient(ABC):
     ) -> LLMResponse:
         """The whole answer at once, for patterns that do not stream."""
         request = LLMRequest(
-            messages=messages, tools=tools or [], model=model, temperature=temperature, max_tokens=max_tokens
+            messages=as_chat(messages),
+            tools=as_functions(tools or []),
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
         )
         async for part in self.stream(request):
             if isinstance(part, LLMResponse):
