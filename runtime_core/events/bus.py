@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
@@ -44,6 +45,11 @@ class RuntimeEvent:
             return self.payload
         stamps = {**self.ids.as_dict(), "attempt": self.attempt, "config_version": self.config_version}
         return stamps | self.payload
+
+    @property
+    def timestamp(self) -> str:
+        """``timestamp_ms`` in ISO 8601, as handlers written for the openagents SDK read it."""
+        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC).isoformat()
 
 
 EventHandler: TypeAlias = Callable[[RuntimeEvent], Awaitable[None] | None]
@@ -124,6 +130,11 @@ class EventBus(StampedBus):
             except Exception:
                 logger.exception("a handler of event %s failed", event.name)
 
+    @property
+    def history(self) -> list[RuntimeEvent]:
+        """All that ``get_history`` would return."""
+        return list(self._history)
+
     async def get_history(self, event_name: str | None = None, limit: int | None = None) -> list[RuntimeEvent]:
         """The newest ``limit`` events, oldest first, of that name or of all."""
         events = [event for event in self._history if event_name in (None, event.name)]
@@ -150,6 +161,8 @@ class EventFollower(Protocol):
 
 class RunEvents:
     """The event bus as one run sees it: what is emitted here carries the ids of the run and reaches its sink.
+
+    Handlers of the bus find the ids in the payload too, where those written for the openagents SDK look for them.
 
     Plugins may repeat the run's ids among the payload, as plugins of the openagents SDK do; repeated ones are dropped.
     After ``close`` events of code that outlives its run still reach the local bus but no longer the sink. Keys of the
@@ -179,7 +192,7 @@ class RunEvents:
         if self._follower is None or not self._follower.silences(event_name):
             if self._watch is not None:
                 self._watch(event)
-            await deliver(self._bus, event)
+            await deliver(self._bus, replace(event, payload=event.stamped_payload))
             if self._open and self._scope.sink is not None:
                 await self._scope.sink(_public(event))
         if self._follower is not None:

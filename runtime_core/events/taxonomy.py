@@ -71,12 +71,12 @@ EVENTS: dict[str, EventSpec] = {
     "llm.succeeded": EventSpec("The model answered.", ("model",)),
     "llm.failed": EventSpec("The request to the model failed.", ("model", "error", "error_details")),
     "usage.updated": EventSpec("The run's usage so far.", ("usage",)),
-    # tools
+    # tools: those of a call carry its call_id, too, but from patterns of the openagents SDK, which do not know it
     "tool.preflight": EventSpec("A tool checked that it can work.", ("tool_id", "result")),
-    "tool.called": EventSpec("A tool is called.", ("tool_id", "params", "call_id")),
+    "tool.called": EventSpec("A tool is called.", ("tool_id", "params")),
     "tool.delta": EventSpec("A tool produced a part of its result.", ("tool_id", "call_id")),
-    "tool.succeeded": EventSpec("A tool returned.", ("tool_id", "result", "call_id")),
-    "tool.failed": EventSpec("A tool failed.", ("tool_id", "error", "call_id")),
+    "tool.succeeded": EventSpec("A tool returned.", ("tool_id", "result")),
+    "tool.failed": EventSpec("A tool failed.", ("tool_id", "error")),
     "tool.retry_requested": EventSpec("A tool asks the model to try again.", ("tool_id", "attempt", "error")),
     "tool.approval_needed": EventSpec("A tool call waits for a person.", ("tool_id", "call_id", "params")),
     "tool.cancelled": EventSpec("A tool call was cancelled.", ("tool_id", "call_id")),

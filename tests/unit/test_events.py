@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -86,8 +87,19 @@ async def test_a_run_s_events_are_stamped_and_reach_the_sink_after_the_bus() -> 
     await RunEvents(bus, IDS, RunScope(sink=sink, attempt=3, config_version=5)).emit("custom", value=1)
 
     assert [place for place, _ in seen] == ["bus", "sink"]
-    event = seen[0][1]
-    assert (event.ids, event.attempt, event.config_version, event.payload) == (IDS, 3, 5, {"value": 1})
+    for _, event in seen:
+        assert (event.ids, event.attempt, event.config_version) == (IDS, 3, 5)
+    assert seen[1][1].payload == {"value": 1}
+
+
+async def test_a_handler_finds_ids_and_time_where_handlers_of_the_openagents_sdk_look() -> None:
+    bus = EventBus()
+
+    await RunEvents(bus, IDS, RunScope(attempt=3)).emit("custom", value=1)
+
+    (event,) = bus.history
+    assert event.payload == {**IDS.as_dict(), "attempt": 3, "config_version": 1, "value": 1}
+    assert datetime.fromisoformat(event.timestamp).timestamp() * 1000 == pytest.approx(event.timestamp_ms)
 
 
 async def test_ids_repeated_in_the_payload_are_dropped_but_foreign_ones_stay() -> None:
@@ -113,9 +125,9 @@ async def test_a_bus_plugin_of_another_kind_gets_the_stamps_in_the_payload() -> 
 
 
 async def test_a_declared_event_that_lacks_a_key_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    await EventBus().emit("tool.called", tool_id="t", params={})
+    await EventBus().emit("tool.called", tool_id="t")
 
-    assert "event tool.called lacks the payload keys call_id" in caplog.text
+    assert "event tool.called lacks the payload keys params" in caplog.text
     assert missing_keys("users.own", {}) == []
 
 
