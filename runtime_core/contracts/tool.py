@@ -54,3 +54,14 @@ class ToolExecutionResult:
     error: str | None = None
     exception: RunlaneError | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """How one call of a tool's ``invoke_batch`` ended; ``item_id`` is that of the item that asked for it."""
+
+    item_id: str
+    success: bool
+    data: Any = None
+    error: str | None = None
+    exception: BaseException | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 
 from runtime_core.contracts.context import RunContext, current_call_id
 from runtime_core.contracts.run import ErrorDetails, RunArtifact
-from runtime_core.contracts.tool import ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
+from runtime_core.contracts.tool import BatchResult, ToolExecutionRequest, ToolExecutionResult, ToolExecutionSpec
 from runtime_core.errors import ToolError, ToolValidationError
 from runtime_core.foreign_errors import as_ours, is_foreign
 from runtime_core.ids import ScopedRunId, scoped_run_id
@@ -21,6 +23,7 @@ from runtime_core.kernel.optional_methods import call_if_present, optional_metho
 from runtime_core.kernel.steps import Note, tool_error
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.plugins.builtin.executor.calling import refuse_unless
+from runtime_core.plugins.builtin.executor.side_by_side import side_by_side
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 from runtime_core.tracing import span
 
@@ -58,7 +61,8 @@ class BoundTool:
     1. Before each call it checks the budget of tool calls; ``invoke`` first waits for the scope's guard, which the
        caller of ``execute`` has done.
     2. A failure is raised as a ToolError, whatever the tool raised; SystemExit and its like pass as they are.
-    3. What it does not have itself, it has from the tool.
+    3. Every way to call the tool passes the executor and its policy.
+    4. What it does not have itself, it has from the tool.
     """
 
     def __init__(
@@ -108,10 +112,30 @@ class BoundTool:
         try:
             return (await self.execute(params)).data
         except ToolError as error:
-            cause = error.__cause__
-            if cause is not None and is_foreign(cause):  # who calls this, a pattern of theirs, knows their classes
-                raise cause from error
+            if (known := _as_known_to_caller(error)) is not error:
+                raise known from error
             raise
+
+    async def invoke_stream(self, params: dict[str, Any] | None, context: Any = None) -> AsyncIterator[dict[str, Any]]:
+        """What ``invoke`` returns, as the only part: what the tool says on the way goes out as ``tool.delta``."""
+        yield {"type": "result", "data": await self.invoke(params)}
+
+    async def invoke_batch(self, items: list[Any], context: Any = None) -> list[BatchResult]:
+        """A call for each item's ``params``; how each ended, in their order. For patterns of the openagents SDK."""
+        limit: int = getattr(self._executor, "max_concurrency", 1)
+        beside = limit > 1 and self.execution_spec().concurrency_safe
+        call_ids = [next_call_id(self._context, self.tool_id) for _ in items]
+        calls = [(beside, partial(self._item, item, call_id)) for item, call_id in zip(items, call_ids, strict=True)]
+        return await side_by_side(calls, limit=limit)
+
+    async def _item(self, item: Any, call_id: str) -> BatchResult:
+        await self._context.scope.guard()
+        try:
+            result = await self.execute(item.params, call_id=call_id)
+        except ToolError as error:
+            exception = _as_known_to_caller(error)
+            return BatchResult(item_id=item.item_id, success=False, error=error.message, exception=exception)
+        return BatchResult(item_id=item.item_id, success=True, data=result.data)
 
     async def execute(self, params: dict[str, Any] | None, *, call_id: str | None = None) -> ToolExecutionResult:
         """Call the tool and return the executor's result; a call without an id is given the next one.
@@ -265,6 +289,12 @@ def bind_tools(
         tool_id: BoundTool(tool_id, tool, executor, context, threads, journal, approvals)
         for tool_id, tool in tools.items()
     }
+
+
+def _as_known_to_caller(error: ToolError) -> BaseException:
+    """Who calls ``invoke``, a pattern of theirs, knows their classes."""
+    cause = error.__cause__
+    return cause if cause is not None and is_foreign(cause) else error
 
 
 def _as_result(tool_id: str, outcome: Any) -> ToolExecutionResult:

@@ -49,6 +49,9 @@ AGENTS = [
     agent("own"),
     agent("picky", pattern={"impl": f"{_OURS}.Picky"}),
     agent("strict", tool_executor={"impl": f"{_OURS}.NoSecrets"}),
+    agent("batch", pattern={"impl": f"{_OURS}.Batching"}, tool_executor={"impl": f"{_OURS}.NoSecrets"}),
+    agent("part", pattern={"impl": f"{_OURS}.Streaming"}, tool_executor={"impl": f"{_OURS}.NoSecrets"}),
+    agent("band", pattern={"impl": f"{_OURS}.Band"}),
     agent("new", context_assembler={"impl": f"{_OURS}.Nothing"}),
     *(agent(path, **{seam: {"impl": f"{_SDK}.{path}"}}) for seam, paths in BUILTINS.items() for path in paths),
 ]

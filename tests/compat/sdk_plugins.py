@@ -6,6 +6,7 @@ from typing import Any
 
 from openagents.errors.exceptions import (  # pyright: ignore[reportMissingImports]
     ModelRetryError,
+    OpenAgentsError,
     PermanentToolError,
     RetryableToolError,
     ToolRateLimitError,
@@ -51,6 +52,44 @@ class Asking(PatternPlugin):
 
     async def react(self) -> dict[str, Any]:
         return {"type": "final", "content": ""}
+
+
+class Batching(PatternPlugin):
+    """Asks for the weather of several places at once."""
+
+    async def execute(self) -> Any:
+        places = self.context.input_text.split()
+        outcomes = await self.call_tool_batch([("weather", {"query": place}) for place in places])
+        return [str(outcome) for outcome in outcomes]
+
+    async def react(self) -> dict[str, Any]:
+        return {"type": "final", "content": ""}
+
+
+class Streaming(Batching):
+    """Reads what the tool says part by part."""
+
+    async def execute(self) -> Any:
+        tool = self.context.tools["weather"]
+        return [part async for part in tool.invoke_stream({"query": self.context.input_text}, self.context)]
+
+
+class OutOfTune(OpenAgentsError):
+    code = "band.out_of_tune"
+    retryable = True
+
+
+class Band(Asking):
+    """Fails in its own way the first time that it is asked."""
+
+    _failed = False
+
+    async def execute(self) -> Any:
+        answer = await super().execute()
+        if not self._failed:
+            self._failed = True
+            raise OutOfTune("the violin", hint="tune it")
+        return answer
 
 
 class Picky(Asking):

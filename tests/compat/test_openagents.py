@@ -21,6 +21,9 @@ ASKED = {
     "own": [*_PLAIN, "weather Ulm", "weather storm", "weather nowhere", "weather again"],
     "picky": ["hello"],
     "strict": ["weather Ulm", "weather secret"],
+    "batch": ["Ulm secret storm"],
+    "part": ["Ulm", "secret"],
+    "band": ["hello", "hello"],
     "new": ["hello"],
 }
 
@@ -96,6 +99,25 @@ def test_the_policy_of_an_executor_on_the_sdks_base_is_kept(told: dict[str, Any]
     allowed, refused = told["told"]["strict"]
     assert allowed["stop"] == "completed"
     assert "that is secret" in refused["error"]["message"]
+
+
+def test_the_policy_of_the_executor_holds_for_batches_and_streams_too(told: dict[str, Any]) -> None:
+    (batch,) = told["told"]["batch"]
+    ulm, secret, storm = batch["output"]
+    assert ulm == "{'place': 'Ulm', 'sky': 'blue'}"
+    assert "that is secret" in secret
+    assert "the station is down" in storm
+    assert batch["usage"]["tool_calls"] == 3
+    allowed, refused = told["told"]["part"]
+    assert allowed["output"] == [{"type": "result", "data": {"place": "Ulm", "sky": "blue"}}]
+    assert "that is secret" in refused["error"]["message"]
+
+
+def test_an_error_derived_from_one_of_the_sdks_keeps_its_own_code(told: dict[str, Any]) -> None:
+    failed, second = told["told"]["band"]
+    assert (failed["error"]["code"], failed["error"]["retryable"]) == ("band.out_of_tune", True)
+    assert (failed["error"]["message"], failed["error"]["hint"]) == ("the violin", "tune it")
+    assert second["stop"] == "completed"
 
 
 def test_an_assembler_on_the_sdks_base_chooses_the_transcript(told: dict[str, Any]) -> None:
