@@ -17,10 +17,12 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
+from runtime_core.config.problems import describe_problems
 from runtime_core.contracts.run import RunBudget
 from runtime_core.redaction import SECRET_KEYS
 from runtime_core.suggestions import near_match
@@ -42,6 +44,10 @@ def _none_if_blank(value: Any) -> Any:
 
 def _empty_if_none(value: Any) -> Any:
     return {} if value is None else value
+
+
+def _none_if_default(value: Any) -> Any:
+    return None if value == {"type": "default"} else value
 
 
 def _level(value: Any) -> str:
@@ -101,8 +107,20 @@ class ContextAssemblerRef(PluginRef):
     pass
 
 
+class DefaultRuntimeConfig(BaseModel):
+    """Config of the runtime ``default``: what an agent has that names none of its own."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    tool_executor: Annotated[ToolExecutorRef | None, BeforeValidator(_none_if_default)] = None
+    context_assembler: Annotated[ContextAssemblerRef | None, BeforeValidator(_none_if_default)] = None
+
+
 class RuntimeRef(PluginRef):
-    pass
+    @property
+    def given_to_agents(self) -> DefaultRuntimeConfig:
+        """Empty for another runtime than ``default``, whose config is its own affair. Raises ValidationError."""
+        return DefaultRuntimeConfig.model_validate(self.config if self.type == "default" else {})
 
 
 class SessionRef(PluginRef):
@@ -278,6 +296,23 @@ class AppConfig(_Section):
             raise ValueError("at least one agent is needed")
         _refuse_duplicates("agent", [agent.id for agent in agents])
         return agents
+
+    @field_validator("runtime")
+    @classmethod
+    def _check_config_of_default(cls, runtime: RuntimeRef) -> RuntimeRef:
+        try:
+            _ = runtime.given_to_agents
+        except ValidationError as error:
+            raise ValueError(describe_problems(error, DefaultRuntimeConfig, root="config")) from error
+        return runtime
+
+    @model_validator(mode="after")
+    def _give_to_agents_what_they_do_not_name(self) -> Self:
+        given = self.runtime.given_to_agents
+        for agent in self.agents:
+            agent.tool_executor = agent.tool_executor or given.tool_executor
+            agent.context_assembler = agent.context_assembler or given.context_assembler
+        return self
 
     @property
     def agents_by_id(self) -> dict[str, AgentDefinition]:

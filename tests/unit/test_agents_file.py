@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runtime_core.config.loader import load_config, load_config_dict, load_config_text
+from runtime_core.config.schema import ContextAssemblerRef, ToolExecutorRef
 from runtime_core.errors import ConfigLoadError, ConfigValidationError
 
 OPENAGENTS_FILE: dict[str, Any] = {
@@ -89,6 +90,26 @@ def test_defaults_are_those_of_openagents() -> None:
     assert (config.agents[0].runtime.max_steps, config.agents[0].runtime.step_timeout_ms) == (16, 30_000)
 
 
+def test_agents_have_what_the_default_runtime_says_unless_they_name_their_own() -> None:
+    given = {"tool_executor": {"type": "safe"}, "context_assembler": {"type": "truncating"}}
+    agents = [agent(), agent(id="b", tool_executor={"type": "retry"})]
+
+    config = load_config_dict({"agents": agents, "runtime": {"type": "default", "config": given}})
+
+    of = config.agents_by_id
+    assert [of[name].tool_executor for name in "ab"] == [ToolExecutorRef(type="safe"), ToolExecutorRef(type="retry")]
+    assert [of[name].context_assembler for name in "ab"] == [ContextAssemblerRef(type="truncating")] * 2
+
+    default = {"type": "default", "config": {"tool_executor": {"type": "default"}}}
+    assert load_config_dict({"agents": agents, "runtime": default}).agents[0].tool_executor is None
+
+
+def test_the_config_of_another_runtime_is_its_own_affair() -> None:
+    runtime = {"impl": "m.Runtime", "config": {"tool_executor": "of its own kind"}}
+
+    assert load_config_dict({"agents": [agent()], "runtime": runtime}).agents[0].tool_executor is None
+
+
 def test_yaml_and_json_mean_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("agents: [{id: a, name: A, memory: {type: buffer}, pattern: {type: react}}]")
     (tmp_path / "a.json").write_text(json.dumps({"agents": [agent()]}))
@@ -127,6 +148,10 @@ def test_yaml_and_json_mean_the_same(tmp_path: Path) -> None:
         ({"agents": [agent(llm={"pricing": {"input": -1}})]}, ["agents[0].llm.pricing.input", "(value -1)"]),
         ({"agents": [agent(llm={"pricing": {"output": "nan"}})]}, ["agents[0].llm.pricing.output", "finite"]),
         ({"agents": [agent()], "logging": {"level": "loud"}}, ["logging.level: not a log level", "WARNING"]),
+        (
+            {"agents": [agent()], "runtime": {"type": "default", "config": {"tool_executor": {"typ": "safe"}}}},
+            ["runtime: config.tool_executor.typ: unknown field (value 'safe')", "Did you mean 'type'?"],
+        ),
         ([], ["a list, not a mapping", "agents: […]"]),
         (None, ["empty, not a mapping"]),
     ],

@@ -225,7 +225,10 @@ async def test_values_that_a_plugin_config_refuses_are_not_shown(monkeypatch: py
 def test_what_has_no_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
     llm = {"provider": "mock", "stream_endpoint": "http://127.0.0.1/stream"}
 
-    Runtime.from_dict(config(llm=llm))
+    Runtime.from_dict(config(llm=llm) | {"runtime": {"type": "default", "config": {"mcp": {}, "tool_exekutor": None}}})
 
     assert "agents['a'].llm.stream_endpoint of the agents file has no effect" in caplog.text
+    assert "runtime.config.mcp of the agents file has no effect" in caplog.text
+    assert "runtime.config.tool_exekutor of the agents file has no effect" in caplog.text
+    assert "Did you mean 'tool_executor'?" in caplog.text
     assert "llm.retry" not in caplog.text
