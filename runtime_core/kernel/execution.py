@@ -29,7 +29,7 @@ from runtime_core.kernel.diagnosing import RunDiagnosis
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.lifecycle import Lifecycle
 from runtime_core.kernel.local_host import LocalHost, LocalState
-from runtime_core.kernel.outcome import failed_result, is_failure
+from runtime_core.kernel.outcome import as_run_result, failed_result, is_failure
 from runtime_core.kernel.output_type import class_of
 from runtime_core.kernel.router import AgentRouter
 from runtime_core.kernel.run_span import run_span
@@ -187,16 +187,16 @@ class Execution:
         return partial(AgentRouter, multi_agent, session_manager=self.session_manager, check_agent=check_agent)
 
     async def _run_by_plugin(self, request: RunRequest, plugins: AgentPlugins) -> RunResult:
-        result: Any = await self.runtime_plugin.run(
+        returned: Any = await self.runtime_plugin.run(
             request=request,
             app_config=self.versions.config,
             agents_by_id=self.versions.config.agents_by_id,
             agent_plugins=plugins,
         )
-        if not isinstance(result, RunResult):
+        if (result := as_run_result(returned)) is None:
             raise WrongResultType(
                 f"the runtime plugin {type(self.runtime_plugin).__name__} must return a RunResult, "
-                f"it returned a {type(result).__name__}"
+                f"it returned a {type(returned).__name__}"
             )
         return result
 

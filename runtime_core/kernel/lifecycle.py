@@ -43,7 +43,7 @@ from runtime_core.kernel.durable import execute_durably, open_journal
 from runtime_core.kernel.journal import Journal
 from runtime_core.kernel.journaled_llm import JournaledClient
 from runtime_core.kernel.optional_methods import optional_method
-from runtime_core.kernel.outcome import error_of, failed_result, handed_off, is_failure
+from runtime_core.kernel.outcome import as_run_result, error_of, failed_result, handed_off, is_failure
 from runtime_core.kernel.output_type import class_of, instruction
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
 from runtime_core.kernel.router import AgentRouter
@@ -342,7 +342,7 @@ class Lifecycle:
         except Exception:
             logger.exception("the context assembler's finalize failed after run %s", result.run_id)
             return result
-        return changed if isinstance(changed, RunResult) else result
+        return as_run_result(changed) or result
 
 
 def _snapshot(state: dict[str, Any]) -> dict[str, Any] | None:

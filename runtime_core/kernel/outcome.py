@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+from pydantic import BaseModel
 
 from runtime_core.contracts.run import ErrorDetails, RunArtifact, RunRequest, RunResult, RunUsage, StopReason
 from runtime_core.errors import BudgetExhausted, LeaseLost, MaxStepsExceeded, PatternError, RunlaneError
@@ -61,6 +64,14 @@ def failed_result(
         artifacts=artifacts or [],
         error_details=ErrorDetails.from_exception(described),
     )
+
+
+def as_run_result(value: Any) -> RunResult | None:
+    """``value`` if it is a RunResult, or one made of the openagents SDK's, which has the same fields; else None."""
+    if isinstance(value, RunResult) or not isinstance(value, BaseModel):
+        return value if isinstance(value, RunResult) else None
+    fields = type(value).model_fields.keys()
+    return RunResult.model_validate(value, from_attributes=True) if fields >= RunResult.model_fields.keys() else None
 
 
 def handed_off(result: RunResult, to: RunResult) -> RunResult:

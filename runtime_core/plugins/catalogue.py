@@ -101,13 +101,13 @@ def _of(seam: Seam) -> Iterator[Plugin]:
             yield _loaded(seam, name, PluginSource.BUILTIN, path)
         elif offer is not None:
             yield _loaded(seam, name, PluginSource.INSTALLED, offer.path, offer.distribution)
-    for name, package in registry.NEEDS_PACKAGE.get(seam, {}).items():
+    for name, theirs in registry.ONLY_IN_SDK.get(seam, {}).items():
         if name not in registry.known_types(seam):
             yield Plugin(
                 seam=seam,
                 type=name,
                 source=PluginSource.ABSENT,
-                missing=f"not in this version; write one that uses {package!r}, and name it by impl: module.Class",
+                missing=f"not in this version; use the SDK's class: pip install io-openagent-sdk, impl: {theirs}",
             )
 
 

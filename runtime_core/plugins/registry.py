@@ -17,10 +17,12 @@ from typing import Any
 
 from runtime_core.plugins.entry_points import Offered, offered
 from runtime_core.plugins.protocols import Seam
+from runtime_core.plugins.sdk_decorators import decorated, decorated_names
 
 logger = logging.getLogger(__name__)
 
 _BUILTIN = "runtime_core.plugins.builtin"
+_SDK = "openagents.plugins.builtin"
 
 #: ``module:Class`` of each builtin.
 BUILTINS: Mapping[Seam, Mapping[str, str]] = {
@@ -98,11 +100,14 @@ BUILTINS: Mapping[Seam, Mapping[str, str]] = {
     },
 }
 
-#: Types of the openagents SDK that need a package which is not installed with any extra, and the package.
-NEEDS_PACKAGE: Mapping[Seam, Mapping[str, str]] = {
-    Seam.MEMORY: {"mem0": "mem0ai", "zep": "zep-python"},
-    Seam.TOOL: {"tavily_search": "tavily-python"},
-    Seam.DIAGNOSTICS: {"langfuse": "langfuse", "phoenix": "arize-phoenix-otel"},
+#: Types of the openagents SDK that are not among the builtins, and their classes there, which run here by ``impl``.
+ONLY_IN_SDK: Mapping[Seam, Mapping[str, str]] = {
+    Seam.MEMORY: {"mem0": f"{_SDK}.memory.mem0_memory.Mem0Memory", "zep": f"{_SDK}.memory.zep_memory.ZepMemory"},
+    Seam.TOOL: {"tavily_search": f"{_SDK}.tool.tavily_search.TavilySearchTool"},
+    Seam.DIAGNOSTICS: {
+        "langfuse": f"{_SDK}.diagnostics.langfuse_plugin.LangfuseExporter",
+        "phoenix": f"{_SDK}.diagnostics.phoenix_plugin.PhoenixExporter",
+    },
 }
 
 #: Builtins that need what only some extras bring: the package, and an extra that has it.
@@ -127,8 +132,9 @@ def register(seam: Seam, name: str, plugin: Any) -> None:
 
 
 def registered(seam: Seam, name: str) -> Any | None:
-    """What a decorator registered as ``name``, or None."""
-    return _registered[seam].get(name)
+    """What a decorator registered as ``name``, or None. One of the openagents SDK takes no builtin's place."""
+    ours = _registered[seam].get(name)
+    return decorated(seam, name) if ours is None and name not in BUILTINS.get(seam, {}) else ours
 
 
 def builtin_path(seam: Seam, name: str) -> str | None:
@@ -145,7 +151,7 @@ def known_types(seam: Seam) -> list[str]:
     """Every type that can be loaded, sorted."""
     prefix = f"{seam}."
     offers = [name.removeprefix(prefix) for name in offered(ENTRY_POINTS) if name.startswith(prefix)]
-    return sorted({*BUILTINS.get(seam, {}), *_registered[seam], *offers})
+    return sorted({*BUILTINS.get(seam, {}), *_registered[seam], *decorated_names(seam), *offers})
 
 
 def _qualified_name(plugin: Any) -> str:

@@ -48,15 +48,16 @@ BUILTINS = {
 AGENTS = [
     agent("own"),
     agent("picky", pattern={"impl": f"{_OURS}.Picky"}),
-    agent("strict", tool_executor={"impl": f"{_OURS}.NoSecrets"}),
-    agent("batch", pattern={"impl": f"{_OURS}.Batching"}, tool_executor={"impl": f"{_OURS}.NoSecrets"}),
-    agent("part", pattern={"impl": f"{_OURS}.Streaming"}, tool_executor={"impl": f"{_OURS}.NoSecrets"}),
+    agent("batch", pattern={"impl": f"{_OURS}.Batching"}),
+    agent("part", pattern={"impl": f"{_OURS}.Streaming"}),
     agent("band", pattern={"impl": f"{_OURS}.Band"}),
+    agent("named", memory={"type": "Forgetful"}, tools=[{"id": "greet", "type": "greet"}]),
     agent("new", context_assembler={"impl": f"{_OURS}.Nothing"}),
     *(agent(path, **{seam: {"impl": f"{_SDK}.{path}"}}) for seam, paths in BUILTINS.items() for path in paths),
 ]
 CONFIG: dict[str, Any] = {
     "agents": AGENTS,
+    "runtime": {"type": "default", "config": {"tool_executor": {"impl": f"{_OURS}.NoSecrets"}}},
     "session": {"impl": f"{_SDK}.session.in_memory.InMemorySessionManager"},
     "events": {"impl": f"{_SDK}.events.async_event_bus.AsyncEventBus"},
 }
@@ -93,6 +94,9 @@ async def main() -> None:
     told = {name: await converse(runtime, name, asked) for name, asked in texts.items()}
     history = await runtime.event_bus.get_history()
     await runtime.close()
+    theirs = Runtime.from_dict({**CONFIG, "runtime": {"impl": f"{_OURS}.Answering"}})
+    told["answering"] = await converse(theirs, "own", ["hello"])
+    await theirs.close()
     sys.stdout.write(json.dumps({"told": told, "builtins": BUILTINS, "events": len(history)}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openagents import memory, tool  # pyright: ignore[reportMissingImports]
 from openagents.errors.exceptions import (  # pyright: ignore[reportMissingImports]
     ModelRetryError,
     OpenAgentsError,
@@ -17,12 +18,37 @@ from openagents.interfaces.context import (  # pyright: ignore[reportMissingImpo
 )
 from openagents.interfaces.memory import MemoryPlugin  # pyright: ignore[reportMissingImports]
 from openagents.interfaces.pattern import PatternPlugin  # pyright: ignore[reportMissingImports]
+from openagents.interfaces.runtime import (  # pyright: ignore[reportMissingImports]
+    RunResult,
+    RuntimePlugin,
+    RunUsage,
+    StopReason,
+)
 from openagents.interfaces.tool import (  # pyright: ignore[reportMissingImports]
     PolicyDecision,
     ToolExecutionSpec,
     ToolExecutorPlugin,
     ToolPlugin,
 )
+
+
+@tool(name="greet", description="Greets somebody.")
+async def greeting(params: dict[str, Any], context: Any) -> str:
+    return f"hello {params['query']}, from {context.agent_id}"
+
+
+@memory
+class Forgetful(MemoryPlugin):
+    async def inject(self, context: Any) -> None:
+        context.memory_view["history"] = []
+
+
+class Answering(RuntimePlugin):
+    """Runs no agent at all."""
+
+    async def run(self, *, request: Any, **known: Any) -> RunResult:
+        usage = RunUsage(llm_calls=len(known["agents_by_id"]))
+        return RunResult(run_id=request.run_id, final_output="42", stop_reason=StopReason.MAX_STEPS, usage=usage)
 
 
 class Diary(MemoryPlugin):

@@ -18,9 +18,9 @@ _SDK = "io-openagent-sdk==0.4.0"
 _ROOT = Path(__file__).parents[2]
 _PLAIN = ["hello", "what did I say?"]
 ASKED = {
-    "own": [*_PLAIN, "weather Ulm", "weather storm", "weather nowhere", "weather again"],
+    "own": [*_PLAIN, "weather Ulm", "weather secret", "weather storm", "weather nowhere", "weather again"],
+    "named": ["greet you"],
     "picky": ["hello"],
-    "strict": ["weather Ulm", "weather secret"],
     "batch": ["Ulm secret storm"],
     "part": ["Ulm", "secret"],
     "band": ["hello", "hello"],
@@ -95,10 +95,20 @@ def test_the_sdks_way_to_ask_for_another_output_works(told: dict[str, Any]) -> N
     assert turn["kinds"].count("validation.retry") == 1
 
 
-def test_the_policy_of_an_executor_on_the_sdks_base_is_kept(told: dict[str, Any]) -> None:
-    allowed, refused = told["told"]["strict"]
+def test_the_policy_of_an_executor_that_the_default_runtime_names_is_kept(told: dict[str, Any]) -> None:
+    _, _, allowed, refused, *_ = told["told"]["own"]
     assert allowed["stop"] == "completed"
     assert "that is secret" in refused["error"]["message"]
+
+
+def test_what_the_sdks_decorators_name_is_found_by_type(told: dict[str, Any]) -> None:
+    (turn,) = told["told"]["named"]
+    assert turn["output"] == "greet: hello you, from named"
+
+
+def test_the_result_of_a_runtime_plugin_on_the_sdks_base_is_a_result(told: dict[str, Any]) -> None:
+    (turn,) = told["told"]["answering"]
+    assert (turn["output"], turn["stop"], turn["usage"]["llm_calls"] > 1) == ("42", "max_steps", True)
 
 
 def test_the_policy_of_the_executor_holds_for_batches_and_streams_too(told: dict[str, Any]) -> None:

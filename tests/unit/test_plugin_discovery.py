@@ -134,7 +134,7 @@ def test_the_list_says_where_each_plugin_comes_from_and_what_is_missing() -> Non
     assert found["weather"].path == "weather_tools:WeatherTool"
     assert "no licence" in found["exploding"].missing
     assert (found["tavily_search"].source, found["tavily_search"].symbol) == (PluginSource.ABSENT, None)
-    assert "'tavily-python'" in found["tavily_search"].missing
+    assert "tavily_search.TavilySearchTool" in found["tavily_search"].missing
     assert list(found) == sorted(found)
 
 

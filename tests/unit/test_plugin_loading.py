@@ -127,7 +127,7 @@ async def test_a_function_is_a_tool() -> None:
         ({"impl": "my_plugins.Exits"}, ["Exits could not be made: SystemExit: 3"]),
         ({"impl": "my_plugins.WithoutConfig", "config": {"a": 1}}, ["WithoutConfig takes no config", "a"]),
         ({"type": "calk"}, ["unknown tool type 'calk'", "Did you mean 'calc'?", "Available: builtin_search, calc"]),
-        ({"type": "tavily_search"}, ["needs the package 'tavily-python'"]),
+        ({"type": "tavily_search"}, ["of the openagents SDK", "impl: openagents.plugins.builtin.tool.tavily_search."]),
     ],
 )
 @pytest.mark.usefixtures("plugins")
@@ -145,7 +145,7 @@ def test_the_cause_of_a_failing_import_is_kept() -> None:
 
 def test_every_type_of_the_original_is_either_there_or_named_as_missing() -> None:
     for seam in Seam:
-        present, absent = set(registry.BUILTINS.get(seam, {})), set(registry.NEEDS_PACKAGE.get(seam, {}))
+        present, absent = set(registry.BUILTINS.get(seam, {})), set(registry.ONLY_IN_SDK.get(seam, {}))
         assert not present & absent
 
 

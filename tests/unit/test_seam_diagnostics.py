@@ -14,7 +14,7 @@ from runtime_core.errors import PluginLoadError
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.diagnostics.rich import RichDiagnostics
 from runtime_core.plugins.protocols import Seam
-from runtime_core.plugins.registry import BUILTINS, NEEDS_PACKAGE
+from runtime_core.plugins.registry import BUILTINS, ONLY_IN_SDK
 from tests.unit.kernel_setup import config, plugin, recorded, request
 
 DIAGNOSTICS = sorted(BUILTINS[Seam.DIAGNOSTICS])
@@ -89,9 +89,9 @@ async def test_what_a_run_failed_with_does_nothing_to_the_terminal(capfd: pytest
     assert "\x1b" not in shown
 
 
-@pytest.mark.parametrize("name", NEEDS_PACKAGE[Seam.DIAGNOSTICS])
-def test_diagnostics_that_need_a_package_say_which(name: str) -> None:
-    with pytest.raises(PluginLoadError, match=NEEDS_PACKAGE[Seam.DIAGNOSTICS][name]):
+@pytest.mark.parametrize("name", ONLY_IN_SDK[Seam.DIAGNOSTICS])
+def test_diagnostics_that_only_the_sdk_has_name_their_class_there(name: str) -> None:
+    with pytest.raises(PluginLoadError, match=ONLY_IN_SDK[Seam.DIAGNOSTICS][name]):
         host({"type": name})
 
 

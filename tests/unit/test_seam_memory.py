@@ -19,7 +19,7 @@ from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.tool.remember_preference import PENDING_WRITES_KEY
 from runtime_core.plugins.loader import load_plugin
 from runtime_core.plugins.protocols import Seam
-from runtime_core.plugins.registry import BUILTINS, NEEDS_PACKAGE
+from runtime_core.plugins.registry import BUILTINS, ONLY_IN_SDK
 from tests.unit.kernel_setup import config, names, recorded, request
 
 MEMORIES = sorted(BUILTINS[Seam.MEMORY])
@@ -114,9 +114,9 @@ async def closed(memory: Any) -> None:
         await memory.close()
 
 
-@pytest.mark.parametrize("name", NEEDS_PACKAGE[Seam.MEMORY])
-def test_a_memory_that_needs_a_package_says_which(name: str) -> None:
-    with pytest.raises(PluginLoadError, match=NEEDS_PACKAGE[Seam.MEMORY][name]):
+@pytest.mark.parametrize("name", ONLY_IN_SDK[Seam.MEMORY])
+def test_a_memory_that_only_the_sdk_has_names_its_class_there(name: str) -> None:
+    with pytest.raises(PluginLoadError, match=ONLY_IN_SDK[Seam.MEMORY][name]):
         made(name, {})
 
 
