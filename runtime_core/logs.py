@@ -24,6 +24,8 @@ from runtime_core.config.schema import LoggingConfig
 from runtime_core.errors import ConfigError
 from runtime_core.redaction import redacted
 
+#: Loggers of the openagents SDK, by which its files choose, are these here.
+_SDK_LOGGERS, _SAME_HERE = "openagents", ("runtime_core", "workers", "producer")
 _PREFIXES = ("RUNLANE_LOG_", "OPENAGENTS_LOG_")
 #: Variable → field of LoggingConfig, and how its text is read.
 VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
@@ -80,7 +82,8 @@ def configure(config: LoggingConfig) -> None:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name, level in config.per_logger_levels.items():
-        logging.getLogger(name).setLevel(level)
+        for one in _loggers(name):
+            logging.getLogger(one).setLevel(level)
     if config.loguru_sinks:
         logging.getLogger(__name__).warning("logging.loguru_sinks of the agents file have no effect: structlog logs")
 
@@ -117,10 +120,17 @@ def _formatter(config: LoggingConfig) -> logging.Formatter:
 
 def _wanted(name: str, config: LoggingConfig) -> bool:
     def below(prefixes: list[str]) -> bool:
-        return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+        names = [one for prefix in prefixes for one in _loggers(prefix)]
+        return any(name == one or name.startswith(f"{one}.") for one in names)
 
     included = config.include_prefixes is None or below(config.include_prefixes)
     return included and not below(config.exclude_prefixes)
+
+
+def _loggers(name: str) -> list[str]:
+    """``name``, and what it is called here if it is of the SDK: ``openagents.llm`` is ``runtime_core.llm``, too."""
+    first, dot, rest = name.partition(".")
+    return [name, *(f"{here}{dot}{rest}" for here in _SAME_HERE)] if first == _SDK_LOGGERS else [name]
 
 
 def _is_celerys(handler: logging.Handler) -> bool:

@@ -37,7 +37,7 @@ async def greeting(params: dict[str, Any], context: Any) -> str:
     return f"hello {params['query']}, from {context.agent_id}"
 
 
-@memory
+@memory  # pyright: ignore[reportUntypedClassDecorator]
 class Forgetful(MemoryPlugin):
     async def inject(self, context: Any) -> None:
         context.memory_view["history"] = []

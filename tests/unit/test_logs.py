@@ -27,7 +27,8 @@ def untouched() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("tests.logs", "httpx", "httpx2"):
+    theirs = ("httpx", "httpx2", "openagents.llm", "runtime_core.llm", "workers.llm", "producer.llm")
+    for name in ("tests.logs", *theirs):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -145,6 +146,18 @@ def test_the_urls_of_requests_are_logged_only_if_somebody_wants_them(capsys: pyt
     configured(level="ERROR")
     logging.getLogger("httpx").warning("below the level")
     assert lines(capsys) == []
+
+
+def test_a_file_of_the_openagents_sdk_chooses_our_lines_by_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    configured(include_prefixes=["openagents"], per_logger_levels={"openagents.llm": "WARNING"})
+
+    logging.getLogger("openagents.pattern").info("theirs")
+    logging.getLogger("runtime_core.kernel.runtime").info("ours")
+    logging.getLogger("workers.process").info("ours, too")
+    logging.getLogger("runtime_core.llm.retrying").info("quiet")
+    logging.getLogger("another.library").info("not asked for")
+
+    assert [line["event"] for line in lines(capsys)] == ["theirs", "ours", "ours, too"]
 
 
 def test_configuring_again_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
