@@ -31,13 +31,13 @@ class RequestFields(TypedDict, total=False):
 
 def as_request(request: RunRequest | None, **fields: Unpack[RequestFields]) -> RunRequest:
     """``request`` itself, or one made of keywords. Raises InvalidInputError that names every wrong field."""
-    if request is not None:
-        if fields:
-            raise InvalidInputError(
-                f"a request and {', '.join(fields)} were both given", hint="pass a RunRequest or its fields, not both"
-            )
-        return request
+    if request is not None and fields:
+        raise InvalidInputError(
+            f"a request and {', '.join(fields)} were both given", hint="pass a RunRequest or its fields, not both"
+        )
     try:
+        if request is not None:
+            return RunRequest.of(request)
         return RunRequest(**fields)  # pyright: ignore[reportCallIssue]  # pydantic says which fields are missing
     except ValidationError as error:
         raise invalid_request(error) from error

@@ -138,6 +138,14 @@ class RunRequest(BaseModel):
     #: Whether LLM deltas are produced. Without them the stream still has every other chunk.
     stream: bool = True
 
+    @classmethod
+    def of(cls, request: Any) -> Self:
+        """``request`` itself, or one with the fields of what is no RunRequest of ours but of the openagents SDK.
+
+        Raises ValidationError.
+        """
+        return request if isinstance(request, cls) else cls.model_validate(request, from_attributes=True)
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:

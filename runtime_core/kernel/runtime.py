@@ -160,7 +160,7 @@ class Runtime:
 
         Leaving the generator cancels the run.
         """
-        async with aclosing(stream_chunks(request, self.config_version, self.execute)) as chunks:
+        async with aclosing(stream_chunks(RunRequest.of(request), self.config_version, self.execute)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

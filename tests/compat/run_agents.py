@@ -7,6 +7,9 @@ import json
 import sys
 from typing import Any
 
+from openagents.interfaces.runtime import RunRequest as TheirRequest  # pyright: ignore[reportMissingImports]
+
+from producer.requests import as_request
 from runtime_core.contracts.run import RunRequest
 from runtime_core.kernel.runtime import Runtime
 
@@ -68,7 +71,7 @@ async def converse(runtime: Runtime, agent_id: str, texts: list[str]) -> list[di
     for text in texts:
         chunks = [
             chunk
-            async for chunk in runtime.run_stream(RunRequest(agent_id=agent_id, session_id=agent_id, input_text=text))
+            async for chunk in runtime.run_stream(TheirRequest(agent_id=agent_id, session_id=agent_id, input_text=text))
         ]
         result = chunks[-1].result
         assert result is not None
@@ -97,6 +100,8 @@ async def main() -> None:
     theirs = Runtime.from_dict({**CONFIG, "runtime": {"impl": f"{_OURS}.Answering"}})
     told["answering"] = await converse(theirs, "own", ["hello"])
     await theirs.close()
+    asked: Any = TheirRequest(agent_id="own", session_id="s", input_text="hello")
+    told["asked"] = [{"same": as_request(asked) == RunRequest(**asked.model_dump())}]
     sys.stdout.write(json.dumps({"told": told, "builtins": BUILTINS, "events": len(history)}))
 
 

@@ -101,6 +101,11 @@ def test_the_policy_of_an_executor_that_the_default_runtime_names_is_kept(told: 
     assert "that is secret" in refused["error"]["message"]
 
 
+def test_a_request_of_the_sdk_is_a_request(told: dict[str, Any]) -> None:
+    assert told["told"]["asked"] == [{"same": True}], "to the fleet"
+    assert told["told"]["new"][0]["stop"] == "completed", "in process, as all that are asked here"
+
+
 def test_what_the_sdks_decorators_name_is_found_by_type(told: dict[str, Any]) -> None:
     (turn,) = told["told"]["named"]
     assert turn["output"] == "greet: hello you, from named"
