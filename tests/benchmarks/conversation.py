@@ -1,7 +1,8 @@
 """Whether a turn late in a conversation costs more than an early one: time per turn, and bytes that it leaves in Redis.
 
 A worker started by the public command, the react agent with the mock model, one session, a tool call in every turn.
-Bytes are those of the session's keys; what runs leave apart from that is theirs for 24 hours.
+CPU time is that of the worker and of Redis, from a turn's submit to its result; it says more than the clock where a
+machine is shared. Bytes are what a turn adds to the session's keys, and the keys of its run, which live for 24 hours.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environmen
 from producer.client import AsyncClient
 from runtime_core.contracts.run import StopReason
 from runtime_core.embedded import EmbeddedRedis
-from runtime_core.ids import DEFAULT_TENANT, session_key
+from runtime_core.ids import DEFAULT_TENANT, scoped_run_id, session_key
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import connect
 
 _PARTITIONS = 8
 _SESSION = "long"
+_KEY = session_key(DEFAULT_TENANT, _SESSION)
+_PARTITION = partition_of(_KEY, _PARTITIONS)
+_OF_RUN = (keys.run, keys.log, keys.payloads, keys.snapshot, keys.said, keys.steps, keys.staged)
 _PARTS = ("meta", "state", "transcript", "artifacts", "checkpoints", "stepped")
 
 
@@ -46,16 +50,15 @@ async def measure(turns: int) -> None:
     table = Table(title=f"conversation of {turns} turns: medians")
     for heading in ("figure", "turns 10-110", "last 100", "ratio"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
-    times, sizes = await _converse(turns)
-    for figure, values in (("ms per turn", times), ("session bytes per turn", sizes)):
+    for figure, values in (await _converse(turns)).items():
         early, late = median(values[10:110]), median(values[-100:])
         table.add_row(figure, f"{early:.2f}", f"{late:.2f}", f"{late / early:.2f}")
     Console().print(table)
 
 
-async def _converse(turns: int) -> tuple[list[float], list[float]]:
-    times: list[float] = []
-    sizes: list[float] = []
+async def _converse(turns: int) -> dict[str, list[float]]:
+    """Figure → its value at each turn."""
+    times, spent, added, runs = (list[float]() for _ in range(4))
     with tempfile.TemporaryDirectory() as name, EmbeddedRedis() as server:
         folder = Path(name)
         (folder / "agents.yaml").write_text(yaml.safe_dump({"agents": [_AGENT]}))
@@ -65,28 +68,40 @@ async def _converse(turns: int) -> tuple[list[float], list[float]]:
             concurrency=4,
             extra={"RUNLANE_PARTITIONS": str(_PARTITIONS), "PYTHONPATH": os.getcwd()},
         )
-        with WorkerFleet([WorkerProcess("w0", environment, folder / "log")]) as fleet:
+        worker = WorkerProcess("w0", environment, folder / "log")
+        with WorkerFleet([worker]) as fleet:
             await fleet.ready(server.url, _PARTITIONS)
             redis = connect(server.url)
             async with AsyncClient(server.url, partitions=_PARTITIONS) as client:
                 before = 0
                 for turn in range(turns):
-                    began = time.perf_counter()
+                    began, cpu = time.perf_counter(), _cpu_ms(worker.pid, server.pid)
                     result = await client.run_detailed(
                         agent_id="talker", session_id=_SESSION, input_text=f"/tool calc {turn}+1"
                     )
                     times.append((time.perf_counter() - began) * 1000)
+                    spent.append(_cpu_ms(worker.pid, server.pid) - cpu)
                     if result.stop_reason is not StopReason.COMPLETED:
                         raise SystemExit(f"turn {turn} ended as {result.stop_reason}: {result.error_details}")
-                    after = await _bytes(redis)
-                    sizes.append(after - before)
+                    after = await _bytes(redis, [keys.session_part(_PARTITION, _KEY, part) for part in _PARTS])
+                    added.append(after - before)
                     before = after
+                    run = scoped_run_id(DEFAULT_TENANT, result.run_id)
+                    runs.append(await _bytes(redis, [keys.run_pointer(run), *(of(_PARTITION, run) for of in _OF_RUN)]))
             await redis.aclose()
-    return times, sizes
+    return {
+        "ms per turn": times,
+        "CPU ms per turn": spent,
+        "session bytes per turn": added,
+        "run bytes per turn": runs,
+    }
 
 
-async def _bytes(redis: Any) -> int:
-    session = session_key(DEFAULT_TENANT, _SESSION)
-    partition = partition_of(session, _PARTITIONS)
-    names = [keys.session_part(partition, session, part) for part in _PARTS]
+def _cpu_ms(*processes: int) -> float:
+    """What all their threads that are alive have spent."""
+    tasks = [task for pid in processes for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+
+
+async def _bytes(redis: Any, names: list[str]) -> int:
     return sum([await redis.memory_usage(name, samples=0) or 0 for name in names])
