@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from runtime_core.config.schema import AppConfig
     from runtime_core.errors import RunlaneError
 
+#: Sessions that a worker refuses. It takes the place of ``in_memory``, the default, without a word.
+_IN_PROCESS_ONLY = ("sqlite", "jsonl_file")
+
 
 def validate(
     file: Annotated[Path, typer.Argument(help="The agents file (YAML or JSON).")],
@@ -35,6 +38,12 @@ def validate(
         config = load_config(file)
         agents = [agent.id for agent in config.agents]
         problems.extend(_plugin_problems(config))
+        if config.session.type in _IN_PROCESS_ONLY:
+            typer.echo(
+                f"note: session type {config.session.type!r} is for the Runtime in one process; a worker refuses it. "
+                "Remove the section for the fleet, which keeps sessions in Redis",
+                err=True,
+            )
     except RunlaneError as error:
         problems.append(error)
     report = {"file": str(file), "valid": not problems, "agents": agents, "problems": [p.to_dict() for p in problems]}
@@ -61,8 +70,10 @@ def _references(config: AppConfig) -> Iterator[tuple[str, Any, str]]:
     """(seam, plugin reference, place) of every enabled plugin in the file."""
     if config.runtime.type != "default":  # the default runtime is the kernel itself, no plugin
         yield "runtime", config.runtime, "runtime"
-    yield "session", config.session, "session"
-    yield "events", config.events, "events"
+    for section in ("session", "events", "skills", "diagnostics"):
+        reference = getattr(config, section)
+        if reference is not None:
+            yield section, reference, section
     for index, agent in enumerate(config.agents):
         for seam in ("memory", "pattern", "tool_executor", "context_assembler"):
             reference = getattr(agent, seam)

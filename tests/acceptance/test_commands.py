@@ -170,6 +170,20 @@ def test_validate_accepts_the_demo_agents() -> None:
     }
 
 
+def test_validate_looks_at_every_section_and_tells_what_a_worker_refuses(tmp_path: Path) -> None:
+    agent = {"id": "a", "name": "A", "memory": {"type": "buffer"}, "pattern": {"type": "react"}}
+    sections = {"skills": {"type": "locl"}, "diagnostics": {"type": "langfuse"}}
+    session = {"type": "jsonl_file", "config": {"root_dir": str(tmp_path / "sessions")}}
+    file = tmp_path / "agents.json"
+    file.write_text(json.dumps({"agents": [agent], "session": session, **sections}))
+
+    ended = Command()("validate", str(file))
+
+    assert ended.returncode == 2
+    assert "note: session type 'jsonl_file'" in ended.stderr
+    assert [problem["message"].partition(":")[0] for problem in lines(ended.stdout)[0]["problems"]] == [*sections]
+
+
 def test_validate_reports_every_plugin_that_cannot_be_loaded(tmp_path: Path) -> None:
     agents = json.dumps(
         {
