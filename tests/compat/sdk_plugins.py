@@ -127,6 +127,10 @@ class Picky(Asking):
         return f"{raw}!"
 
 
+class Gust(PermanentToolError):
+    retryable = True
+
+
 class Weather(ToolPlugin):
     async def invoke(self, params: dict[str, Any], context: Any) -> Any:
         match params.get("query"):
@@ -134,6 +138,8 @@ class Weather(ToolPlugin):
                 raise RetryableToolError("the station is down", tool_name="weather")
             case "nowhere":
                 raise PermanentToolError("there is no such place", tool_name="weather")
+            case "gust":
+                raise Gust("it will pass", tool_name="weather")
             case "again":
                 raise ToolRateLimitError("too often", tool_name="weather", retry_after_ms=5)
             case place:

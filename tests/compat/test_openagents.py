@@ -18,7 +18,15 @@ _SDK = "io-openagent-sdk==0.4.0"
 _ROOT = Path(__file__).parents[2]
 _PLAIN = ["hello", "what did I say?"]
 ASKED = {
-    "own": [*_PLAIN, "weather Ulm", "weather secret", "weather storm", "weather nowhere", "weather again"],
+    "own": [
+        *_PLAIN,
+        "weather Ulm",
+        "weather secret",
+        "weather storm",
+        "weather nowhere",
+        "weather gust",
+        "weather again",
+    ],
     "named": ["greet you"],
     "picky": ["hello"],
     "batch": ["Ulm secret storm"],
@@ -82,9 +90,10 @@ def test_classes_on_the_sdks_bases_talk_remember_and_call_tools(told: dict[str, 
 
 
 def test_the_sdks_errors_keep_their_codes(told: dict[str, Any]) -> None:
-    *_, storm, nowhere, again = told["told"]["own"]
+    *_, storm, nowhere, gust, again = told["told"]["own"]
     assert storm["tool_errors"] == [["tool.retryable", True]]
     assert nowhere["tool_errors"] == [["tool.permanent", False]]
+    assert (gust["error"]["code"], gust["error"]["retryable"]) == ("tool.permanent", True), "its class says so"
     assert again["tool_errors"] == [["tool.rate_limit", True]]
     assert (storm["stop"], storm["error"]["code"]) == ("failed", "tool.retryable")
 
