@@ -101,14 +101,11 @@ def _of(seam: Seam) -> Iterator[Plugin]:
             yield _loaded(seam, name, PluginSource.BUILTIN, path)
         elif offer is not None:
             yield _loaded(seam, name, PluginSource.INSTALLED, offer.path, offer.distribution)
-    for name, theirs in registry.ONLY_IN_SDK.get(seam, {}).items():
+    for name, (package, path) in registry.ONLY_IN_SDK.get(seam, {}).items():
         if name not in registry.known_types(seam):
-            yield Plugin(
-                seam=seam,
-                type=name,
-                source=PluginSource.ABSENT,
-                missing=f"not in this version; use the SDK's class: pip install io-openagent-sdk, impl: {theirs}",
-            )
+            instead = f"pip install io-openagent-sdk {package}, impl: {path}"
+            missing = f"not in this version; use the SDK's class: {instead}"
+            yield Plugin(seam=seam, type=name, source=PluginSource.ABSENT, missing=missing)
 
 
 def _loaded(seam: Seam, name: str, source: PluginSource, path: str, distribution: str = "") -> Plugin:

@@ -59,12 +59,12 @@ def load_symbol(seam: Seam, ref: PluginRef, *, where: str) -> Any:
         except PluginLoadError as error:
             raise PluginLoadError(f"{where}: {error.message}", hint=error.hint) from error.__cause__
     known = registry.known_types(seam)
-    theirs = registry.ONLY_IN_SDK.get(seam, {}).get(name)
-    if theirs is not None:
+    if (theirs := registry.ONLY_IN_SDK.get(seam, {}).get(name)) is not None:
+        package, path = theirs
         raise PluginLoadError(
-            f"{where}: the {seam} type {name!r} of the openagents SDK is not in this version",
-            hint=f"use the SDK's class: pip install io-openagent-sdk, and impl: {theirs} in place of the type; "
-            f"or one of {', '.join(known) or '(none)'}",
+            f"{where}: the {seam} type {name!r} needs the package {package!r} and is not in this version",
+            hint=f"use the openagents SDK's class: pip install io-openagent-sdk {package}, and impl: {path} in place "
+            f"of the type; or one of {', '.join(known) or '(none)'}",
         )
     raise PluginLoadError(
         f"{where}: unknown {seam} type {name!r}",

@@ -100,13 +100,17 @@ BUILTINS: Mapping[Seam, Mapping[str, str]] = {
     },
 }
 
-#: Types of the openagents SDK that are not among the builtins, and their classes there, which run here by ``impl``.
-ONLY_IN_SDK: Mapping[Seam, Mapping[str, str]] = {
-    Seam.MEMORY: {"mem0": f"{_SDK}.memory.mem0_memory.Mem0Memory", "zep": f"{_SDK}.memory.zep_memory.ZepMemory"},
-    Seam.TOOL: {"tavily_search": f"{_SDK}.tool.tavily_search.TavilySearchTool"},
+#: Types of the openagents SDK that are not among the builtins: the package that each needs, and its class there, which
+#: runs here by ``impl``.
+ONLY_IN_SDK: Mapping[Seam, Mapping[str, tuple[str, str]]] = {
+    Seam.MEMORY: {
+        "mem0": ("mem0ai", f"{_SDK}.memory.mem0_memory.Mem0Memory"),
+        "zep": ("zep-python", f"{_SDK}.memory.zep_memory.ZepMemory"),
+    },
+    Seam.TOOL: {"tavily_search": ("tavily-python", f"{_SDK}.tool.tavily_search.TavilySearchTool")},
     Seam.DIAGNOSTICS: {
-        "langfuse": f"{_SDK}.diagnostics.langfuse_plugin.LangfuseExporter",
-        "phoenix": f"{_SDK}.diagnostics.phoenix_plugin.PhoenixExporter",
+        "langfuse": ("langfuse", f"{_SDK}.diagnostics.langfuse_plugin.LangfuseExporter"),
+        "phoenix": ("arize-phoenix-otel", f"{_SDK}.diagnostics.phoenix_plugin.PhoenixExporter"),
     },
 }
 

@@ -90,8 +90,9 @@ async def test_what_a_run_failed_with_does_nothing_to_the_terminal(capfd: pytest
 
 
 @pytest.mark.parametrize("name", ONLY_IN_SDK[Seam.DIAGNOSTICS])
-def test_diagnostics_that_only_the_sdk_has_name_their_class_there(name: str) -> None:
-    with pytest.raises(PluginLoadError, match=ONLY_IN_SDK[Seam.DIAGNOSTICS][name]):
+def test_diagnostics_that_only_the_sdk_has_name_their_package_and_their_class_there(name: str) -> None:
+    package, path = ONLY_IN_SDK[Seam.DIAGNOSTICS][name]
+    with pytest.raises(PluginLoadError, match=f"(?s)needs the package '{package}'.*{path}"):
         host({"type": name})
 
 

@@ -115,8 +115,9 @@ async def closed(memory: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ONLY_IN_SDK[Seam.MEMORY])
-def test_a_memory_that_only_the_sdk_has_names_its_class_there(name: str) -> None:
-    with pytest.raises(PluginLoadError, match=ONLY_IN_SDK[Seam.MEMORY][name]):
+def test_a_memory_that_only_the_sdk_has_names_its_package_and_its_class_there(name: str) -> None:
+    package, path = ONLY_IN_SDK[Seam.MEMORY][name]
+    with pytest.raises(PluginLoadError, match=f"(?s)needs the package '{package}'.*{path}"):
         made(name, {})
 
 
