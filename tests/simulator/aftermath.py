@@ -133,7 +133,8 @@ def _check_status(history: History, run: Run) -> None:
         expect(not late, f"{run.id} started at {late}, its queue deadline was {latest:.3f}")
         expect(run.status != "timeout" or not run.starts, f"{run.id} started and ended by its queue deadline")
     if parent is not None and parent.status == "cancelled" and run.status != "cancelled":
-        ended_before = run.finished is not None and parent.cancelled is not None and run.finished <= parent.cancelled[0]
+        since = parent.cancelled[0] if parent.cancelled else parent.finished
+        ended_before = run.finished is not None and since is not None and run.finished <= since
         expect(run.cancelled is not None or ended_before, f"{run.id} was not cancelled with its parent {parent.id}")
 
 
