@@ -188,10 +188,18 @@ class SessionStore:
         return dict(sorted(found.items(), key=lambda item: item[1].created_at))
 
     async def steps(self, session: SessionKey, run: ScopedRunId) -> dict[int, str]:
-        """The durable steps of a run of the session: number → delta."""
-        key = keys.steps(partition_of(session, self._partitions), run)
-        stored: dict[str, str] = await read_patiently(lambda: self._redis.hgetall(key))
+        """The durable steps of a run of the session, number → delta; of another session's run none."""
+        of, stored = await read_patiently(lambda: self._read_steps(session, run))
+        if of != session:
+            return {}
         return {int(number): text.partition(":")[2] for number, text in stored.items()}
+
+    async def _read_steps(self, session: SessionKey, run: ScopedRunId) -> list[Any]:
+        partition = partition_of(session, self._partitions)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hget(keys.run(partition, run), "session")
+        pipeline.hgetall(keys.steps(partition, run))
+        return await pipeline.execute()
 
     async def stepped_runs(self, session: SessionKey) -> list[ScopedRunId]:
         """The session's newest runs with durable steps, oldest first."""

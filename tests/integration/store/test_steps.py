@@ -62,3 +62,10 @@ async def test_a_lost_lease_or_an_earlier_attempt_takes_no_step(store: Store) ->
     with pytest.raises(LeaseLost):
         await store.attempts.step(second, "1", "")
     assert not await store.redis.exists("rl:{p0000}:steps:r1")
+
+
+async def test_the_steps_of_another_sessions_run_are_not_shown(store: Store) -> None:
+    admission = await store.admitted(await store.own(), (await store.submit("r1")))
+    await store.attempts.step(admission, "1", "{}")
+    assert await store.sessions.steps(SessionKey("default/s"), R1) == {1: "{}"}
+    assert await store.sessions.steps(SessionKey("default/another"), R1) == {}
