@@ -30,10 +30,9 @@ async def open_journal(request: RunRequest, host: RunHost, events: RunEvents) ->
     Raises ConfigError if there is no such checkpoint, StepError if a step cannot be read.
     """
     journal = Journal(run_id=request.run_id, host=host, events=events, durable=request.durable)
-    taken: dict[int, str] = {}
+    taken = dict(await host.steps(request.run_id))
     if request.resume_from_checkpoint is not None:
-        taken.update(await _steps_until(request.resume_from_checkpoint, host))
-    taken.update(await host.steps(request.run_id))
+        taken |= await _adopted(request.resume_from_checkpoint, taken, host)
     journal.take(taken)
     return journal
 
@@ -84,17 +83,24 @@ def _pause_ms(error: RunlaneError, resumed: int) -> float:
     return wanted if wanted is not None else min(_LONGEST_PAUSE_MS, _FIRST_PAUSE_MS * 2 ** (resumed - 1))
 
 
-async def _steps_until(checkpoint: str, host: RunHost) -> Mapping[int, str]:
-    """The steps of the run that took it, up to the checkpoint."""
+async def _adopted(checkpoint: str, own: Mapping[int, str], host: RunHost) -> Mapping[int, str]:
+    """The steps of the run that took the checkpoint, up to it. They become this run's own: its later attempts need that
+    run no more, and who resumes from a step of this one finds all that lies before.
+    """
     named = split_step_checkpoint_id(checkpoint)
     if named is not None:
         run_id, last = named
+        if last in own:
+            return {}
         steps = await host.steps(run_id)
         if last in steps:
-            return {number: delta for number, delta in steps.items() if number <= last}
-    known = await host.checkpoints()
+            adopted = {number: delta for number, delta in sorted(steps.items()) if number <= last}
+            for number, delta in adopted.items():
+                await host.write_step(number, delta)
+            return adopted
+    known = [name for name in await host.checkpoints() if split_step_checkpoint_id(name) is not None]
     listed = ", ".join(known[-_LISTED:]) or "none"
     raise ConfigError(
-        f"the session has no checkpoint {checkpoint!r}",
+        f"no run of the session has taken the step {checkpoint!r}",
         hint=f"{did_you_mean(checkpoint, known)}Available, newest last: {listed}",
     )

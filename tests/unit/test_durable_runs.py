@@ -123,6 +123,43 @@ async def test_a_run_resumes_from_a_checkpoint_that_its_request_names() -> None:
     assert saved[0] == "second:step:5"
 
 
+async def test_a_run_resumes_from_a_step_of_one_that_had_resumed(caplog: pytest.LogCaptureFixture) -> None:
+    runtime = host()
+    await run(runtime, run_id="first")
+    await run(runtime, run_id="second", resume_from_checkpoint="first:step:4")
+    COUNTS.clear()
+
+    result, _ = await run(runtime, run_id="third", resume_from_checkpoint="second:step:6")
+
+    assert notes() == {"note 3": 1}
+    assert (result.usage.llm_calls, result.usage.tool_calls) == (4, 4)
+    assert "does not repeat itself" not in caplog.text
+
+
+async def test_a_run_that_has_resumed_from_another_needs_that_one_no_more() -> None:
+    runtime = host()
+    await run(runtime, run_id="first")
+    await run(runtime, run_id="second", resume_from_checkpoint="first:step:4")
+    for _ in range(99):  # the session keeps the steps of 100 runs
+        await run(runtime)
+    assert not await runtime.session_manager.load_steps("s", "first")
+
+    again, _ = await run(runtime, run_id="second", resume_from_checkpoint="first:step:4")
+
+    assert again.stop_reason is StopReason.COMPLETED, again.error_details
+
+
+async def test_a_checkpoint_of_the_session_is_no_step_to_resume_from() -> None:
+    runtime = host(steps=1)
+    await run(runtime, run_id="first")
+    await runtime.session_manager.create_checkpoint("s", "mine")
+
+    result, _ = await run(runtime, run_id="second", resume_from_checkpoint="mine")
+
+    assert result.error_details is not None
+    assert result.error_details.hint == "Available, newest last: first:step:1, first:step:2"
+
+
 async def test_an_unknown_checkpoint_is_named_with_those_that_there_are() -> None:
     runtime = host(steps=1)
     await run(runtime, run_id="first")
