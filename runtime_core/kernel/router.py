@@ -40,6 +40,7 @@ class AgentRouter:
         self._check_agent = check_agent
         #: Run ids of background children → their agent.
         self._background: dict[str, str] = {}
+        #: Children whose spending is in the run's usage.
         self._counted: set[str] = set()
         self._context: RunContext[Any] | None = None
 
@@ -71,7 +72,7 @@ class AgentRouter:
             )
         with ctx.deadlines.paused():
             result = await self._shared(request, ctx) if isolation is Isolation.SHARED else await self._await(request)
-        add_usage(ctx.usage, result.usage)
+        self._count(result, ctx)
         return result
 
     async def transfer(
@@ -103,13 +104,18 @@ class AgentRouter:
             return None
         if result is None:
             return TaskInfo(task_id=task_id, agent_id=agent_id, status=TaskState.RUNNING)
-        if task_id not in self._counted and self._context is not None:
-            self._counted.add(task_id)
-            add_usage(self._context.usage, result.usage)
+        if self._context is not None:
+            self._count(result, self._context)
         if result.stop_reason is StopReason.COMPLETED:
             return TaskInfo(task_id=task_id, agent_id=agent_id, status=TaskState.COMPLETED, output=result.final_output)
         error = result.error_details.message if result.error_details else result.stop_reason.value
         return TaskInfo(task_id=task_id, agent_id=agent_id, status=TaskState.FAILED, error=error)
+
+    def _count(self, result: RunResult, ctx: RunContext[Any]) -> None:
+        """Once per attempt: one that resumes finds the child again, and has counted it."""
+        if result.run_id not in self._counted:
+            self._counted.add(result.run_id)
+            add_usage(ctx.usage, result.usage)
 
     async def _await(self, request: RunRequest) -> RunResult:
         return await self._host.child_result(request, Isolation.ISOLATED)

@@ -8,7 +8,8 @@ import pytest
 
 from runtime_core.contracts.run import RunBudget, StopReason
 from runtime_core.kernel.runtime import Runtime
-from tests.unit.kernel_setup import recorded, request
+from tests.unit.durable_plugins import COUNTS
+from tests.unit.kernel_setup import names, recorded, request
 
 PLUGINS = "tests.unit.durable_plugins"
 
@@ -27,6 +28,7 @@ def host(*, how: dict[str, Any] | None = None, child: str = "Child", **multi_age
         agent("a", "Delegating", **{"to": "child", **(how or {})}),
         agent("child", child),
         agent("deep", "Deeper"),
+        agent("resuming", "Resuming"),
     ]
     return Runtime.from_dict({"agents": agents, "multi_agent": {"enabled": True, **multi_agent}})
 
@@ -121,6 +123,16 @@ async def test_a_background_child_cannot_share_the_session() -> None:
 async def test_what_a_child_spends_counts_against_its_parent(how: dict[str, Any]) -> None:
     result, _ = await recorded(host(how=how), request("do it"))
 
+    assert result.usage.tool_calls == 2
+
+
+async def test_what_a_child_spends_counts_once_however_often_its_parent_resumes() -> None:
+    COUNTS.clear()
+
+    result, events = await recorded(host(), request("do it", agent="resuming", durable=True))
+
+    assert names(events).count("run.resume_succeeded") == 1
+    assert result.stop_reason is StopReason.COMPLETED
     assert result.usage.tool_calls == 2
 
 
