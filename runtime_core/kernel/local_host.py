@@ -51,9 +51,12 @@ class LocalState:
                 f"no call {call_id!r} of run {run_id!r} waits for a decision",
                 hint=f"{did_you_mean(call_id, known)}Waiting: {', '.join(known) or 'none'}",
             )
-        self.decided[run_id, call_id] = decision
-        _bound(self.decided)
+        self.decide((run_id, call_id), decision)
         waiting[1].set_result(decision)
+
+    def decide(self, call: tuple[str, str], decision: Decision) -> None:
+        self.decided[call] = decision
+        _bound(self.decided)
 
     async def close(self) -> None:
         """Cancel the children that are still on their way."""
@@ -83,6 +86,8 @@ class LocalHost:
         self._session = session
         self._sessions = session_manager
         self._execute = execute
+        #: Call id → what was decided: the run asks once, however often it resumes.
+        self._decided: dict[str, Decision] = {}
 
     async def steps(self, run_id: str) -> Mapping[int, str]:
         if (load := optional_method(self._sessions, "load_steps")) is not None:
@@ -111,17 +116,23 @@ class LocalHost:
 
     async def decision(self, asked: Approval, announce: Callable[[Approval], Awaitable[None]]) -> Decision:
         key = (self._request.run_id, asked.call_id)
+        if (decided := self._decided.get(asked.call_id)) is not None:
+            return decided
+        self._state.decided.pop(key, None)  # of an earlier run with this id
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._state.waiting[key] = (asked, future)
         wait_ms = None if asked.expires_ms is None else max(0, asked.expires_ms - now_ms())
         try:
             await announce(asked)
             async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
-                return await future
+                decision = await future
         except TimeoutError:
-            return Decision(verdict=Verdict.DENY, reason="nobody decided in time", decided_ms=now_ms())
+            decision = Decision(verdict=Verdict.DENY, reason="nobody decided in time", decided_ms=now_ms())
+            self._state.decide(key, decision)
         finally:
             del self._state.waiting[key]
+        self._decided[asked.call_id] = decision
+        return decision
 
     async def start_child(self, request: RunRequest, isolation: Isolation) -> None:
         if isolation is Isolation.SHARED or request.run_id in self._state.children:

@@ -73,6 +73,18 @@ class Careful:
         return f"did {params.get('query')}"
 
 
+class CarefulOnce(Pattern):
+    """Calls the tool ``careful``, and fails once behind that, before it has become a step."""
+
+    async def execute(self) -> Any:
+        await self.request_llm(LLMRequest(messages=[{"role": "user", "content": "what?"}]))
+        outcome = await self.context.tools["careful"].execute({"query": "big"}, call_id="the-call")
+        if not COUNTS["failed"]:
+            COUNTS["failed"] += 1
+            raise LLMConnectionError("the model went away")
+        return outcome.data
+
+
 class Impatient(Careful):
     """Does not wait for long."""
 
@@ -96,6 +108,18 @@ class Delegating(Pattern):
         while (task := await router.task_status(result.task_id)).status == "running":
             await asyncio.sleep(0)
         return {"output": task.output, "status": task.status, "unknown": await router.task_status("nobody")}
+
+
+class Resuming(Pattern):
+    """Asks the model, delegates, and fails once behind that."""
+
+    async def execute(self) -> Any:
+        await self.request_llm(LLMRequest(messages=[{"role": "user", "content": "whom?"}]))
+        result = await self.context.agent_router.delegate("child", self.context.input_text, self.context)
+        if not COUNTS["failed"]:
+            COUNTS["failed"] += 1
+            raise LLMConnectionError("the model went away")
+        return result.run_id
 
 
 class Deeper(Pattern):

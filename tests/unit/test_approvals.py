@@ -124,6 +124,36 @@ async def test_what_does_not_wait_cannot_be_decided() -> None:
     await run.result
 
 
+async def test_a_run_that_resumes_does_not_ask_again() -> None:
+    run = Watched(host(pattern={"impl": f"{PLUGINS}.CarefulOnce"}), durable=True)
+    run.runtime.approve("r", (await run.asked()).call_id, "allow")
+
+    async with asyncio.timeout(5):
+        result = await run.result
+
+    assert result.final_output == "did big"
+    assert COUNTS["careful"] == 2
+    assert names(run.events).count("tool.approval_needed") == 1
+
+
+async def test_a_second_run_of_the_same_id_asks_anew() -> None:
+    runtime = host()
+    for verdict in ("allow", "deny"):
+        run = Watched(runtime)
+        runtime.approve("r", (await run.asked()).call_id, verdict)
+        await run.result
+    assert COUNTS["careful"] == 1
+
+
+async def test_an_expired_call_is_decided() -> None:
+    run = Watched(host("Impatient"))
+    approval = await run.asked()
+    await run.result
+
+    with pytest.raises(RunConflict, match="decided before: deny"):
+        run.runtime.approve("r", approval.call_id, "allow")
+
+
 @pytest.mark.parametrize("hint", ["allow", "deny"])
 async def test_the_request_may_bring_its_decisions(hint: str) -> None:
     run = Watched(host(), context_hints={"approvals": {"*": hint}})
