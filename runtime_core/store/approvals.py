@@ -39,7 +39,7 @@ class ApprovalStore:
         return sorted(found, key=lambda approval: approval.asked_ms)
 
     async def decide(self, run: ScopedRunId, call_id: str, decision: Decision) -> None:
-        """Raises RunNotFound, RunConflict (decided before, or the run is over), InvalidInputError (nobody asks)."""
+        """Raises RunNotFound, RunConflict (decided before, or too late), InvalidInputError (nobody asks)."""
         word, *more = await run_script(
             self._redis, "decide", await self._locate(run), run, call_id, decision.model_dump_json()
         )
@@ -52,6 +52,12 @@ class ApprovalStore:
                 raise RunConflict(
                     f"the call {call_id} was decided before: {verdict}",
                     hint="the first decision counts",
+                    run_id=run_id,
+                )
+            case "EXPIRED":
+                raise RunConflict(
+                    f"the call {call_id} was to be decided earlier: it counts as denied",
+                    hint="give its tool a longer approval_timeout_ms",
                     run_id=run_id,
                 )
             case "FINISHED":

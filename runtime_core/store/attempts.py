@@ -166,7 +166,8 @@ class AttemptStore:
         return cancel == "1", Approval.model_validate_json(first).model_copy(update=decided)
 
     async def add_child(self, parent: Admission, request: RunRequest, *, tenant: str) -> Admission | None:
-        """Begin, or begin again, a child run in its parent's session, within its attempt; None if it has finished.
+        """Begin a child run in its parent's session, within its attempt; one that an earlier attempt of the parent left
+        goes on behind its newest step. None if it has finished.
 
         Raises RunConflict if the id is another run's.
         """

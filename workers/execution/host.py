@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from runtime_core.clock import now_ms
@@ -124,18 +124,28 @@ class FleetHost:
     async def child_result(self, request: RunRequest, isolation: Isolation) -> RunResult:
         if isolation is Isolation.SHARED:
             return await self._execute_within(request)
-        with self._waits(f"run:{request.run_id}"):
-            while True:
-                await self._look()
-                result = await self.child_so_far(request.run_id)
-                if result is not None:
-                    break
-                await self._until_woken(None)
+        try:
+            with self._waits(f"run:{request.run_id}"):
+                while True:
+                    await self._look()
+                    result = await self.child_so_far(request.run_id)
+                    if result is not None:
+                        break
+                    await self._until_woken(None)
+        except asyncio.CancelledError:
+            if self._attempt.cause is None:  # the run's time is up, or its pattern has changed its mind
+                await self._cancel_child(request.run_id)
+            raise
         await self._look()
         return result
 
     async def child_so_far(self, run_id: str) -> RunResult | None:
         return (await self._record(run_id)).result
+
+    async def _cancel_child(self, run_id: str) -> None:
+        run = scoped_run_id(self._tenant, run_id)
+        with suppress(RunNotFound):
+            await until_answered(lambda: self._services.runs.cancel(run), self._guard, f"the cancel of child {run_id}")
 
     async def _execute_within(self, request: RunRequest) -> RunResult:
         """A child in this run's own session: it executes here, under this attempt's fence."""

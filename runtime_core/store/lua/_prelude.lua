@@ -229,10 +229,13 @@ local function finish_run(id, status, result, terminal, hold)
   local config = 'rl:config:' .. (run.config_version or '')
   if call('TTL', config) >= 0 then call('EXPIRE', config, SESSION_SECONDS) end
   keep_session(session)
-  -- Its children in this same session executed within it; none outlives it.
+  -- Its children in this same session executed within it; none outlives it. A sweep cancels the children of those.
   for _, child in ipairs(call('SMEMBERS', children_key(id))) do
     local within, state = unpack(call('HMGET', run_key(child), 'within', 'state'))
-    if within == id and state ~= 'finished' then finish_run(child, 'cancelled', {}) end
+    if within == id and state ~= 'finished' then
+      if call('EXISTS', children_key(child)) == 1 then call('SADD', CASCADES, child) end
+      finish_run(child, 'cancelled', {})
+    end
   end
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end

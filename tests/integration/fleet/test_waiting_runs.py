@@ -14,7 +14,7 @@ import yaml
 
 from producer.handle import RunHandle
 from runtime_core.contracts.host import Approval
-from runtime_core.contracts.run import RunState, StopReason
+from runtime_core.contracts.run import RunBudget, RunState, StopReason
 from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.errors import RunConflict
 from tests.acceptance.command import Command
@@ -39,6 +39,7 @@ AGENTS = [
     agent("steps", "Steps", tools=[{"id": "note", "impl": f"{_PLUGINS}.Note"}]),
     agent("deeper", "Deeper"),
     agent("sharing", "Deeper", config={"isolation": "shared"}),
+    agent("sharing-steps", "Deeper", config={"isolation": "shared", "to": "steps"}),
     agent("forking", "Deeper", config={"isolation": "forked"}),
     agent("facts", "Facts"),
     {
@@ -148,6 +149,37 @@ async def test_a_parent_whose_worker_was_killed_finds_the_same_child(waiting: Fl
 
 def _at_the_bottom(fleet: Fleet) -> set[str]:
     return {line["run"] for line in fleet.journal() if line.get("depth") == 0}
+
+
+async def test_a_durable_child_in_its_parents_session_outlives_its_worker(waiting: Fleet) -> None:
+    await waiting.start(1)
+    handle = await waiting.client.submit(request("4 0.3", agent="sharing-steps", durable=True))
+    await wait_until(lambda: sum(line["what"] == "note" for line in waiting.journal()) >= 2, "it is in its second step")
+    kill(waiting)
+    await waiting.start(1)
+
+    result = await handle.result(timeout=40)
+
+    assert result.stop_reason is StopReason.COMPLETED, result.error_details
+    child = result.final_output["child"]
+    chunks = [chunk async for chunk in waiting.client.stream(child)]
+    saved = [chunk.payload["step_index"] for chunk in chunks if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED]
+    assert saved == list(range(1, 9))
+    calls = Counter(line["step"] for line in waiting.journal() if line["what"] == "note")
+    again = {step for step, count in calls.items() if count > 1}
+    assert not again & _steps_of_the_first_attempt(chunks), "a tool was called again after its step was written"
+    assert (await waiting.client.get(child)).attempt == 2
+
+
+async def test_a_child_is_cancelled_when_its_parents_time_is_up(waiting: Fleet) -> None:
+    await waiting.start(1)
+    budget = RunBudget(max_duration_ms=1_000)
+
+    result = await waiting.client.run_detailed(request("1 60", agent="deeper", budget=budget), timeout=20)
+
+    assert result.stop_reason is StopReason.TIMEOUT
+    (child,) = _at_the_bottom(waiting)
+    assert (await waiting.client.result(child, timeout=5)).stop_reason is StopReason.CANCELLED
 
 
 async def test_an_approval_after_a_restart_of_its_worker_goes_on_from_there(waiting: Fleet) -> None:

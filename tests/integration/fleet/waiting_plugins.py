@@ -56,7 +56,9 @@ class Impatient(Careful):
 
 
 class Deeper(Pattern):
-    """``<depth> <seconds>``: delegates to its own agent until the depth is 0, then takes that long."""
+    """``<depth> <seconds>``: delegates to its own agent until the depth is 0, then takes that long. With ``to`` in its
+    config it hands its input on to that agent, once.
+    """
 
     async def execute(self) -> Any:
         depth, seconds = self.context.input_text.split()
@@ -68,7 +70,10 @@ class Deeper(Pattern):
         options = {"session_isolation": self.config["isolation"]} if "isolation" in self.config else {}
         router: Any = self.context.agent_router
         self.context.state["depth"] = int(depth)
-        result = await router.delegate(self.context.agent_id, f"{int(depth) - 1} {seconds}", self.context, **options)
+        to, text = self.context.agent_id, f"{int(depth) - 1} {seconds}"
+        if "to" in self.config:
+            to, text = self.config["to"], self.context.input_text
+        result = await router.delegate(to, text, self.context, **options)
         return {"child": result.run_id, "output": result.final_output}
 
 

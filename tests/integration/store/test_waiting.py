@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -22,8 +23,8 @@ from tests.integration.store.test_steps import entry
 R1 = ScopedRunId("r1")
 
 
-def asked(call_id: str = "c1", tool_id: str = "deploy") -> Approval:
-    return Approval(call_id=call_id, tool_id=tool_id, params={"to": "prod"}, asked_ms=5, expires_ms=9)
+def asked(call_id: str = "c1", *, expires_ms: int = 2**53) -> Approval:
+    return Approval(call_id=call_id, tool_id="deploy", params={"to": "prod"}, asked_ms=5, expires_ms=expires_ms)
 
 
 def child(run_id: str = "child", text: str = "hi", session: str = "s") -> RunRequest:
@@ -107,6 +108,14 @@ async def test_a_decision_that_nobody_asked_for_is_refused(store: Store) -> None
     await store.finish(admission, 2)
     with pytest.raises(RunConflict, match="has finished"):
         await store.approvals.decide(R1, "call-1", decide("allow"))
+
+
+async def test_what_has_expired_may_be_denied_and_not_allowed(store: Store) -> None:
+    admission = await running(store)
+    await store.attempts.wait(admission, "approval:c1", asked=asked(expires_ms=9))
+    with pytest.raises(RunConflict, match="counts as denied"):
+        await store.approvals.decide(R1, "c1", decide("allow"))
+    await store.approvals.decide(R1, "c1", decide("deny", "nobody decided in time"))
 
 
 async def test_a_waiting_run_hears_of_a_cancel_and_of_its_lost_lease(store: Store) -> None:
@@ -244,6 +253,17 @@ async def test_an_edit_that_is_repeated_is_made_once(store: Store) -> None:
         assert await run_script(store.redis, "edit", 0, "this one", target, 1, entry("the source")) == ["OK"]
     assert len(await store.sessions.messages(target)) == 1
     assert 0 < await store.redis.ttl("rl:{p0000}:edit:this one") <= 300
+
+
+async def test_the_children_of_a_child_that_ends_with_its_parent_are_cancelled(store: Store) -> None:
+    parent = await running(store)
+    await begin(store, parent)
+    await store.runs.submit(
+        RunRequest(agent_id="c", session_id="g", input_text="hi", run_id="grandchild", parent_run_id="child")
+    )
+    await store.attempts.repair(parent.lease, R1, 1)
+    await store.runs.cancel(R1)
+    assert (await store.runs.get(ScopedRunId("grandchild"))).status is StopReason.CANCELLED
 
 
 async def test_a_fork_begins_only_where_nothing_is_kept(store: Store) -> None:
