@@ -15,7 +15,8 @@ import asyncio
 import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
@@ -60,6 +61,8 @@ class Journal:
         self._unread: list[tuple[Step, set[str]]] = []
         #: Calls that were answered from the steps and whose end is still to be passed over.
         self._unannounced = 0
+        #: Tool calls that are counted and have brought nothing yet: a later attempt makes, and counts, them again.
+        self._under_way = 0
         self._resuming: tuple[str, int] | None = None
         self._usage_until_then = RunUsage()
         self._kept: dict[str, dict[str, str]] = {name: {} for name in _RESTORED}
@@ -144,6 +147,15 @@ class Journal:
                         self._restore(step, name)
         return note
 
+    @contextmanager
+    def tool_call(self) -> Generator[None]:
+        """A tool call that the run's usage counts is being made; what it brings is noted within."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     def note(self, note: Note) -> None:
         """A call brought something; it is kept with the next step."""
         self._pending.append(note)
@@ -203,11 +215,13 @@ class Journal:
             if not notes:
                 return
             now = self._fields()
+            usage = self._bound.usage.model_copy(deep=True)
+            usage.tool_calls -= self._under_way
             step = Step(
                 number=self._number + 1,
                 notes=notes,
                 changes={name: delta for name in _RESTORED if (delta := changes(self._kept[name], now[name]))},
-                usage=self._bound.usage.model_copy(deep=True),
+                usage=usage,
             )
             saved = {"checkpoint_id": step_checkpoint_id(self._run_id, step.number), "step_index": step.number}
             try:

@@ -152,6 +152,12 @@ class BoundTool:
             if note.error is not None:
                 raise tool_error(note.error)
             return ToolExecutionResult(tool_id=self.tool_id, success=True, data=note.value, metadata=note.metadata)
+        with self._journal.tool_call():
+            return await self._make(arguments, call_id, key)
+
+    async def _make(self, arguments: dict[str, Any], call_id: str, key: str) -> ToolExecutionResult:
+        """Make a call for the first time, and note what it brought."""
+        run = self._context
         await self._warn_of_repeats()
         made = len(run.artifacts)
         try:
@@ -228,7 +234,8 @@ class BoundTool:
         check_tool_budget(run.run_request.budget, run.usage)
         run.usage.tool_calls += 1
         call_id = next_call_id(run, self.tool_id)
-        await self._approvals.check(self.tool_id, self._tool, arguments, call_id)
+        with self._journal.tool_call():
+            await self._approvals.check(self.tool_id, self._tool, arguments, call_id)
         await self._prepare(arguments)
         handle = await submit_job(self.tool_id, self._tool, arguments, run, call_id)
         self._jobs[handle.job_id] = call_id

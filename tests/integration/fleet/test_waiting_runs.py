@@ -184,7 +184,7 @@ async def test_a_child_is_cancelled_when_its_parents_time_is_up(waiting: Fleet) 
 
 async def test_an_approval_after_a_restart_of_its_worker_goes_on_from_there(waiting: Fleet) -> None:
     await waiting.start(1)
-    handle = await waiting.client.submit(request("/tool do it", agent="careful"))
+    handle = await waiting.client.submit(request("/tool do it", agent="careful", budget=RunBudget(max_tool_calls=1)))
     behind = await waiting.client.submit(request("hello", agent="careful"))
     before = await asked(handle)
     assert (await handle.get()).waiting_for == f"approval:{before.call_id}"
@@ -201,6 +201,7 @@ async def test_an_approval_after_a_restart_of_its_worker_goes_on_from_there(wait
     assert result.final_output == "do says: did it"
     assert [line["attempt"] for line in waiting.journal() if line["what"] == "careful"] == [2]
     assert result.usage.llm_calls == 2, "the model was not asked again for what it had said"
+    assert result.usage.tool_calls == 1, "a call that waited was not made yet"
     with pytest.raises(RunConflict, match="decided before"):
         await handle.approve(after.call_id, "deny")
     assert (await behind.result(timeout=20)).stop_reason is StopReason.COMPLETED
