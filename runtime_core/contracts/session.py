@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 _STEP = ":step:"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class SessionArtifact(BaseModel):
@@ -62,4 +64,4 @@ def step_checkpoint_id(run_id: str, number: int) -> str:
 def split_step_checkpoint_id(checkpoint: str) -> tuple[str, int] | None:
     """(run id, number) of the checkpoint of a durable step, None for any other text."""
     run_id, separator, number = checkpoint.rpartition(_STEP)
-    return (run_id, int(number)) if separator and run_id and number.isdecimal() else None
+    return (run_id, int(number)) if separator and run_id and _NUMBER.fullmatch(number) else None

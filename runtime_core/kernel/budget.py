@@ -5,6 +5,7 @@ from __future__ import annotations
 from runtime_core.config.schema import AgentDefinition
 from runtime_core.contracts.run import RunBudget, RunRequest, RunUsage
 from runtime_core.errors import BudgetExhausted, ExecutionError
+from runtime_core.llm.usage import check_cost_budget
 
 _COUNTERS = (
     *("llm_calls", "tool_calls", "input_tokens", "output_tokens", "total_tokens"),
@@ -45,6 +46,7 @@ def child_budget(asked: RunBudget | None, parent: RunBudget | None, spent: RunUs
     if parent is None:
         return asked
     check_tool_budget(parent, spent)
+    check_cost_budget(parent, spent)
     left: dict[str, float | int] = {}
     if parent.max_tool_calls is not None:
         left["max_tool_calls"] = parent.max_tool_calls - spent.tool_calls

@@ -160,11 +160,12 @@ async def test_a_checkpoint_of_the_session_is_no_step_to_resume_from() -> None:
     assert result.error_details.hint == "Available, newest last: first:step:1, first:step:2"
 
 
-async def test_an_unknown_checkpoint_is_named_with_those_that_there_are() -> None:
+@pytest.mark.parametrize("number", ["9", "9" * 5_000])
+async def test_an_unknown_checkpoint_is_named_with_those_that_there_are(number: str) -> None:
     runtime = host(steps=1)
     await run(runtime, run_id="first")
 
-    result, _ = await run(runtime, run_id="second", resume_from_checkpoint="first:step:9")
+    result, _ = await run(runtime, run_id="second", resume_from_checkpoint=f"first:step:{number}")
 
     assert result.stop_reason is StopReason.FAILED
     assert result.error_details is not None
