@@ -46,7 +46,7 @@ from runtime_core.kernel.optional_methods import optional_method
 from runtime_core.kernel.outcome import as_run_result, error_of, failed_result, handed_off, is_failure
 from runtime_core.kernel.output_type import class_of, instruction
 from runtime_core.kernel.pattern_setup import release_pattern, set_up_pattern
-from runtime_core.kernel.router import AgentRouter
+from runtime_core.kernel.router import AgentRouter, inherited_state
 from runtime_core.kernel.run_model import run_model
 from runtime_core.kernel.skills import set_up_skills
 from runtime_core.kernel.threads import LiveThreads
@@ -90,6 +90,7 @@ class Lifecycle:
         """Raises only CancelledError, LeaseLost, and what the session manager raises when it is entered or left."""
         async with self.session_manager.session(self.request.session_id) as state:
             await self.events.emit("session.acquired")
+            inherits = _inherit(state)
             before = _snapshot(state)
             usage, artifacts = RunUsage(), list[RunArtifact]()
             try:
@@ -107,8 +108,16 @@ class Lifecycle:
                 release_pattern(self.plugins.pattern)
             state.pop(LAST_OUTPUT_KEY, None)
             if state != before:
-                await self.session_manager.set_state(self.request.session_id, state)
+                written = await self._own_changes(state, before) if inherits and before is not None else state
+                await self.session_manager.set_state(self.request.session_id, written)
             return await self._finalized(result, state)
+
+    async def _own_changes(self, state: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+        """The stored state with what this run changed; what it inherited is written by the run that has."""
+        stored: dict[str, Any] = await self.session_manager.get_state(self.request.session_id)
+        kept = {name: value for name, value in stored.items() if name in state or name not in before}
+        changed = {name: value for name, value in state.items() if name not in before or before[name] != value}
+        return kept | changed
 
     async def _within_duration(self, work: Any) -> Any:
         budget = self.request.budget
@@ -343,6 +352,17 @@ class Lifecycle:
             logger.exception("the context assembler's finalize failed after run %s", result.run_id)
             return result
         return as_run_result(changed) or result
+
+
+def _inherit(state: dict[str, Any]) -> bool:
+    """A run that shares its parent's session begins with the state as its parent sees it, if that is another."""
+    inherited = inherited_state.get()
+    inherited_state.set(None)
+    if inherited is None or inherited is state:
+        return False
+    state.clear()
+    state.update(inherited)
+    return True
 
 
 def _snapshot(state: dict[str, Any]) -> dict[str, Any] | None:

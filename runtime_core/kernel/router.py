@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from runtime_core.config.schema import MultiAgentConfig
@@ -17,6 +18,9 @@ from runtime_core.kernel.journal import Journal
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 
 _DELEGATIONS_KEY = "delegations"
+
+#: The session state as the run that delegates sees it, for the child that shares its session: not all of it is written.
+inherited_state: ContextVar[dict[str, Any] | None] = ContextVar("runlane_inherited_state", default=None)
 
 
 class AgentRouter:
@@ -123,7 +127,11 @@ class AgentRouter:
     async def _shared(self, request: RunRequest, ctx: RunContext[Any]) -> RunResult:
         """Have the child execute within this attempt, and take over what it changed in the session state."""
         before = await self._sessions.get_state(ctx.session_id)
-        result = await self._host.child_result(request, Isolation.SHARED)
+        token = inherited_state.set(ctx.state)
+        try:
+            result = await self._host.child_result(request, Isolation.SHARED)
+        finally:
+            inherited_state.reset(token)
         after = await self._sessions.get_state(ctx.session_id)
         if after is not ctx.state:
             changed = {name: value for name, value in after.items() if name not in before or before[name] != value}

@@ -24,7 +24,11 @@ AGENTS: list[dict[str, Any]] = [
         **_BASE,
         "id": "assistant",
         "name": "Assistant",
-        "tools": [{"id": "calc", "type": "calc"}, {"id": "fail", **plugin("FailingTool")}],
+        "tools": [
+            {"id": "calc", "type": "calc"},
+            {"id": "fail", **plugin("FailingTool")},
+            {"id": "talk", "impl": f"{_DURABLE}.Talking"},
+        ],
     },
     {**_BASE, "id": "artist", "name": "Artist", "pattern": plugin("Artifacts")},
     {**_BASE, "id": "failing", "name": "Failing", "pattern": plugin("Raising", raises="value")},
@@ -61,6 +65,29 @@ AGENTS: list[dict[str, Any]] = [
             "config": {"to": "artist", "background": True, "session_isolation": "forked"},
         },
     },
+    {
+        **_BASE,
+        "id": "sharing",
+        "name": "Sharing",
+        "pattern": {"impl": f"{_DURABLE}.Delegating", "config": {"to": "child", "session_isolation": "shared"}},
+    },
+    {**_BASE, "id": "child", "name": "Child", "pattern": {"impl": f"{_DURABLE}.Child"}},
+    *(
+        {
+            **_BASE,
+            "id": f"to {name}",
+            "name": "Delegating in vain",
+            "pattern": {"impl": f"{_DURABLE}.Delegating", "config": {"to": name}},
+        }
+        for name in ("failing", "nobody")
+    ),
+    {
+        **_BASE,
+        "id": "batch",
+        "name": "Batch",
+        "pattern": {"impl": f"{_DURABLE}.Batch"},
+        "tools": [{"id": "note", "impl": f"{_DURABLE}.Note"}],
+    },
     {**_BASE, "id": "facts", "name": "Facts", "pattern": {"impl": f"{_WAITING}.Facts"}},
     {**_BASE, "id": "unloadable", "name": "Unloadable", "pattern": {"impl": "tests.no_such_module.Pattern"}},
 ]
@@ -87,6 +114,15 @@ RUNS: list[tuple[Any, ...]] = [
     ("facts", '{"name": "a", "size": 1}', {"output_type": Fact}),
     ("facts", "no JSON", {"output_type": Fact}),
     ("facts", "no JSON", {"output_type": Fact, "budget": RunBudget(max_validation_retries=0)}),
+    ("assistant", "/tool talk to me"),
+    ("durable", "go", {"budget": RunBudget(max_tool_calls=2)}),
+    ("assistant", "/tool calc 1", {"budget": RunBudget(max_steps=1)}),
+    ("careful", "/tool do it", {"durable": True}),
+    ("batch", "go", {"durable": True}),
+    ("batch", "go", {"durable": True, "budget": RunBudget(max_tool_calls=2)}),
+    ("sharing", "look around"),
+    ("to failing", "go"),
+    ("to nobody", "go"),
 ]
 #: What only the fleet has to say.
 FLEET_ONLY = {RunStreamChunkKind.RUN_QUEUED, RunStreamChunkKind.RUN_INTERRUPTED, RunStreamChunkKind.STREAM_GAP}

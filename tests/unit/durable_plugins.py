@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
 from runtime_core.contracts.run import RunArtifact
+from runtime_core.contracts.tool import ToolExecutionSpec
 from runtime_core.errors import LLMConnectionError, RetryableToolError
 from runtime_core.llm.protocol import LLMRequest
 from runtime_core.plugins.builtin.pattern.base import Pattern
@@ -59,6 +61,23 @@ class Note:
         return {"noted": params["step"], "count": COUNTS[f"note {params['step']}"]}
 
 
+class Talking:
+    """Says three words on its way."""
+
+    name = "talk"
+
+    def execution_spec(self) -> ToolExecutionSpec:
+        return ToolExecutionSpec(supports_streaming=True)
+
+    async def invoke(self, params: dict[str, Any], context: RunContext[Any]) -> str:
+        raise AssertionError("it can be streamed")
+
+    async def invoke_stream(self, params: dict[str, Any], context: RunContext[Any]) -> AsyncGenerator[Any]:
+        for word in ("one", "two", "three"):
+            yield {"type": "word", "word": word}
+        yield {"type": "result", "data": "six"}
+
+
 class Careful:
     """Needs a person, unless it is asked to do something small."""
 
@@ -99,7 +118,7 @@ class Delegating(Pattern):
         for name in ("max_steps", "step_timeout_ms"):
             options.pop(name, None)
         to, how = options.pop("to"), options.pop("how", "delegate")
-        self.context.state["seen by parent"] = True
+        self.context.state["seen by parent"] = self.context.input_text
         if how == "transfer":
             await router.transfer(to, self.context.input_text, self.context, **options)
         result = await router.delegate(to, self.context.input_text, self.context, **options)
@@ -108,6 +127,18 @@ class Delegating(Pattern):
         while (task := await router.task_status(result.task_id)).status == "running":
             await asyncio.sleep(0)
         return {"output": task.output, "status": task.status, "unknown": await router.task_status("nobody")}
+
+
+class Lingering(Pattern):
+    """Changes the state, has an agent do its part of that, and goes on until it is cancelled."""
+
+    async def execute(self) -> None:
+        self.context.state |= {"old": 2, "of the parent": 1}
+        await self.context.agent_router.delegate(
+            "child", self.context.input_text, self.context, session_isolation="shared"
+        )
+        COUNTS["lingers"] += 1
+        await asyncio.Event().wait()
 
 
 class Resuming(Pattern):
@@ -136,6 +167,7 @@ class Child(Pattern):
     async def execute(self) -> Any:
         state = dict(self.context.state)
         self.context.state["child was here"] = self.context.input_text
+        self.context.state.pop("short-lived", None)
         self.context.usage.tool_calls += 2
         return {"state": state, "transcript": len(self.context.transcript)}
 

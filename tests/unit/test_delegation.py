@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,13 @@ from tests.unit.kernel_setup import names, recorded, request
 PLUGINS = "tests.unit.durable_plugins"
 
 
-def host(*, how: dict[str, Any] | None = None, child: str = "Child", **multi_agent: Any) -> Runtime:
+def host(
+    *,
+    how: dict[str, Any] | None = None,
+    child: str = "Child",
+    session: dict[str, Any] | None = None,
+    **multi_agent: Any,
+) -> Runtime:
     def agent(name: str, pattern: str, **options: Any) -> dict[str, Any]:
         return {
             "id": name,
@@ -29,8 +37,10 @@ def host(*, how: dict[str, Any] | None = None, child: str = "Child", **multi_age
         agent("child", child),
         agent("deep", "Deeper"),
         agent("resuming", "Resuming"),
+        agent("lingering", "Lingering"),
     ]
-    return Runtime.from_dict({"agents": agents, "multi_agent": {"enabled": True, **multi_agent}})
+    sections = {"session": session} if session else {}
+    return Runtime.from_dict({"agents": agents, "multi_agent": {"enabled": True, **multi_agent}, **sections})
 
 
 async def test_a_child_in_a_session_of_its_own_sees_nothing_of_its_parents() -> None:
@@ -51,7 +61,25 @@ async def test_a_child_in_its_parents_session_shares_it() -> None:
 
     assert result.final_output["output"]["state"]["old"] == 1
     state = await runtime.session_manager.get_state("s")
-    assert (state["old"], state["child was here"], state["seen by parent"]) == (1, "do it", True)
+    assert (state["old"], state["child was here"], state["seen by parent"]) == (1, "do it", "do it")
+
+
+async def test_a_shared_child_writes_what_it_changed_and_not_what_its_parent_has_not_written(tmp_path: Path) -> None:
+    COUNTS.clear()
+    runtime = host(session={"type": "sqlite", "config": {"db_path": str(tmp_path / "sessions")}})
+    await runtime.session_manager.set_state("s", {"old": 1, "short-lived": 1})
+    run = asyncio.create_task(runtime.execute(request("do it", agent="lingering")))
+    async with asyncio.timeout(5):
+        while not COUNTS["lingers"]:
+            await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+    assert await runtime.session_manager.get_state("s") == {"old": 1, "child was here": "do it"}
+    (_, answer) = await runtime.session_manager.load_messages("s")
+    assert answer["content"]["state"] == {"old": 2, "short-lived": 1, "of the parent": 1}
+    await runtime.close()
 
 
 async def test_a_forked_child_begins_with_a_copy() -> None:
@@ -142,6 +170,13 @@ async def test_a_child_may_spend_no_more_than_its_parent_has_left() -> None:
     result, _ = await recorded(runtime, request("do it", budget=RunBudget(max_tool_calls=3, max_cost_usd=0.5)))
 
     assert result.final_output["output"] == {"max_tool_calls": 3, "max_cost_usd": 0.5}
+
+
+async def test_a_run_without_money_has_no_children() -> None:
+    result, events = await recorded(host(), request("do it", budget=RunBudget(max_cost_usd=0.0)))
+
+    assert result.stop_reason is StopReason.BUDGET_EXHAUSTED
+    assert names(events).count("run.started") == 1
 
 
 async def test_an_unknown_agent_is_refused_with_a_near_match() -> None:
