@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from producer.gateway.operations import Answer, Call, Operation, Query
 from producer.gateway.tokens import Scope
+from runtime_core.contracts.session import SessionArtifact
 
 
 class MessagesQuery(Query):
@@ -43,6 +45,26 @@ class Messages(BaseModel):
     messages: list[dict[str, Any]]
     #: What to ask for as ``after`` to go on behind them.
     next_after: int
+
+
+class Artifacts(BaseModel):
+    """Artifacts of finished runs, oldest first."""
+
+    artifacts: list[SessionArtifact]
+
+
+class Checkpoints(BaseModel):
+    """Ids: those that were created by name, then ``<run id>:step:<number>``, for ``resume_from_checkpoint``."""
+
+    checkpoints: list[str]
+
+
+class Fork(BaseModel):
+    """Where a session is copied to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    session_id: Annotated[str, Field(min_length=1, max_length=512, description="A session that keeps nothing yet.")]
 
 
 async def get(call: Call) -> Response:
@@ -80,6 +102,28 @@ async def messages(call: Call) -> Response:
     return JSONResponse(page.model_dump(mode="json"))
 
 
+async def artifacts(call: Call) -> Response:
+    session_id = call.path["session_id"]
+    found = Artifacts(artifacts=await call.client.artifacts(session_id))
+    if not found.artifacts:
+        await call.client.session(session_id)
+    return JSONResponse(found.model_dump(mode="json"))
+
+
+async def checkpoints(call: Call) -> Response:
+    session_id = call.path["session_id"]
+    found = Checkpoints(checkpoints=await call.client.checkpoints(session_id))
+    if not found.checkpoints:
+        await call.client.session(session_id)
+    return JSONResponse(found.model_dump(mode="json"))
+
+
+async def fork(call: Call) -> Response:
+    target: str = call.body.session_id
+    await call.client.fork_session(call.path["session_id"], target)
+    return Response(status_code=HTTPStatus.CREATED, headers={"Location": f"/sessions/{quote(target, safe='')}"})
+
+
 OPERATIONS = (
     Operation(
         method="GET",
@@ -110,5 +154,41 @@ OPERATIONS = (
         query=MessagesQuery,
         answers={HTTPStatus.OK: Answer(description="A page of it.", content=Messages)},
         problems=(HTTPStatus.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET",
+        path="/sessions/{session_id}/artifacts",
+        summary="The artifacts of a session",
+        handler=artifacts,
+        scope=Scope.SESSIONS_READ,
+        answers={HTTPStatus.OK: Answer(description="All of them.", content=Artifacts)},
+        problems=(HTTPStatus.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET",
+        path="/sessions/{session_id}/checkpoints",
+        summary="The checkpoints of a session",
+        handler=checkpoints,
+        scope=Scope.SESSIONS_READ,
+        answers={HTTPStatus.OK: Answer(description="Their ids.", content=Checkpoints)},
+        problems=(HTTPStatus.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST",
+        path="/sessions/{session_id}/fork",
+        summary="Copy a session",
+        description="What finished runs left. Neither session sees what is written to the other later. Refused with 409"
+        " if the target keeps something or has an unfinished run.",
+        handler=fork,
+        scope=Scope.SESSIONS_WRITE,
+        body=Fork,
+        answers={HTTPStatus.CREATED: Answer(description="It is copied.", headers={"Location": "Path of the copy."})},
+        problems=(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        ),
     ),
 )

@@ -50,6 +50,27 @@ async def test_a_forgotten_session_is_gone_and_begins_anew(http: httpx.AsyncClie
     assert (await http.get("/sessions/forgotten")).json()["messages"] == 0
 
 
+async def test_a_session_is_copied_once(http: httpx.AsyncClient, store: Store) -> None:
+    await store.finished_run("acme", _request("original", "original-1"), messages=("said",))
+    forked = await http.post("/sessions/original/fork", json={"session_id": "a/copy"})
+    assert (forked.status_code, forked.headers["Location"]) == (201, "/sessions/a%2Fcopy")
+    copy = (await http.get(f"{forked.headers['Location']}/messages")).json()
+    assert [message["content"] for message in copy["messages"]] == ["said"]
+    again = await http.post("/sessions/original/fork", json={"session_id": "a/copy"})
+    assert (again.status_code, again.json()["code"]) == (409, "session.error")
+    assert (await http.post("/sessions/nobody/fork", json={"session_id": "x"})).status_code == 404
+
+
+async def test_artifacts_and_checkpoints_are_listed(http: httpx.AsyncClient, store: Store) -> None:
+    await store.finished_run("acme", _request("made", "made-1"), messages=("said",))
+    async with store.client("acme") as client:
+        await client.create_checkpoint("made", "mine")
+    assert (await http.get("/sessions/made/artifacts")).json() == {"artifacts": []}
+    assert (await http.get("/sessions/made/checkpoints")).json() == {"checkpoints": ["mine"]}
+    for part in ("artifacts", "checkpoints"):
+        assert (await http.get(f"/sessions/nobody/{part}")).status_code == 404
+
+
 async def test_a_session_with_an_unfinished_run_is_not_forgotten(http: httpx.AsyncClient, store: Store) -> None:
     await store.finished_run("acme", _request("busy", "busy-1"), messages=("kept",))
     await http.post("/runs", json=_request("busy", "busy-2").model_dump(mode="json"))

@@ -13,6 +13,8 @@ import pytest
 from producer.client import AsyncClient
 from producer.gateway.app import OPERATIONS
 from producer.gateway.operations import PATH_PARAMETERS, Operation
+from producer.gateway.routes.approvals import Said
+from producer.gateway.routes.sessions import Fork
 from producer.gateway.tokens import Scope
 from runtime_core.contracts.run import RunRequest, RunState
 from tests.integration.gateway.conftest import GatewayProcess, Store, Tokens
@@ -61,7 +63,8 @@ async def test_what_another_tenant_has_is_not_there(
         before = await _snapshot(owner, run_id, session_id)
         url = operation.path.format(run_id=run_id, session_id=quote(session_id), call_id="c1")
         url_of_nobody = operation.path.format(run_id="nobodys", session_id="nobodys", call_id="c1")
-        body = {"decision": "allow"} if operation.body else None
+        bodies = {Said: {"decision": "allow"}, Fork: {"session_id": f"copy of {session_id}"}}
+        body = bodies[operation.body] if operation.body else None
 
         refused = await http.request(operation.method, url, headers=tokens.header("other"), json=body)
         missing = await http.request(operation.method, url_of_nobody, headers=tokens.header("other"), json=body)
