@@ -46,7 +46,8 @@ class RunLister:
         complete = True
         if which.state is not RunState.FINISHED and which.status is None:
             places, complete = await self.unfinished(tenant, which.session_id)
-            rows += [row for row in await self.rows(places) if _passes(row, which)]
+            found = await self.rows(await self._with_children(places))
+            rows += [row for row in found if _passes(row, which)]
         if which.state in (None, RunState.FINISHED):
             seen = {row.run_id for row in rows}
             places = await self._finished(tenant, which, limit)
@@ -106,6 +107,20 @@ class RunLister:
             places += [(ScopedRunId(run), partition) for run in readable(runs, [])]
             total += readable(length, 0)
         return places[:_UNFINISHED], total <= min(len(places), _UNFINISHED)
+
+    async def _with_children(self, places: Sequence[Place]) -> Sequence[Place]:
+        """``places``, and the runs that execute within one of them, which stand in no mailbox."""
+        found = dict.fromkeys(places)
+        ask = list(places)
+        while ask and len(found) < _UNFINISHED:
+            pipeline = self._redis.pipeline(transaction=False)
+            for run, partition in ask:
+                pipeline.smembers(keys.children(partition, run))
+            replies = zip(ask, await execute(pipeline), strict=True)
+            children = [(ScopedRunId(run), place[1]) for place, reply in replies for run in sorted(readable(reply, []))]
+            ask = [child for child in dict.fromkeys(children) if child not in found]
+            found |= dict.fromkeys(ask)
+        return list(found)
 
     async def _finished(self, tenant: str, which: RunFilter, limit: int) -> Sequence[Place]:
         """The newest ``limit`` runs that ended. One whose record has expired since has no row."""

@@ -57,6 +57,27 @@ FILTERS: Sequence[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
+async def test_runs_that_execute_within_another_are_listed_while_they_do(store: Store) -> None:
+    lease = await store.own()
+    await store.submit("parent", "s")
+    parent = await store.admitted(lease, "parent")
+
+    def child(run_id: str) -> RunRequest:
+        return RunRequest(agent_id="b", session_id="s", input_text="x", run_id=run_id, parent_run_id="parent")
+
+    within = await store.attempts.add_child(parent, child("child"), tenant="default")
+    assert within is not None
+    grandchild = await store.attempts.add_child(within, child("grandchild"), tenant="default")
+    assert grandchild is not None
+    for which in (ALL_RUNS, RunFilter(session_id="s"), RunFilter(state=RunState.RUNNING)):
+        assert sorted(await listed(store, which)) == ["child", "grandchild", "parent"]
+
+    await store.finish(grandchild, 2)
+
+    assert sorted(await listed(store, RunFilter(state=RunState.RUNNING))) == ["child", "parent"]
+    assert sorted(await listed(store)) == ["child", "grandchild", "parent"]
+
+
 async def test_runs_are_listed_newest_first_and_filtered(store: Store) -> None:
     await some_runs(store)
     for fields, runs in FILTERS:
