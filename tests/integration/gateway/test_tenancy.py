@@ -63,7 +63,7 @@ async def test_what_another_tenant_has_is_not_there(
         before = await _snapshot(owner, run_id, session_id)
         url = operation.path.format(run_id=run_id, session_id=quote(session_id), call_id="c1")
         url_of_nobody = operation.path.format(run_id="nobodys", session_id="nobodys", call_id="c1")
-        bodies = {Said: {"decision": "allow"}, Fork: {"session_id": f"copy of {session_id}"}}
+        bodies: dict[Any, dict[str, str]] = {Said: {"decision": "allow"}, Fork: {"session_id": f"copy of {session_id}"}}
         body = bodies[operation.body] if operation.body else None
 
         refused = await http.request(operation.method, url, headers=tokens.header("other"), json=body)
