@@ -188,7 +188,7 @@ end
 -- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
 -- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
 local function finish_run(id, status, result, terminal, hold)
-  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms', 'parent')
+  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms', 'parent', 'within')
   local session, sequence = run.session, tonumber(run.sequence) + 1
   if not terminal then
     result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
@@ -224,18 +224,17 @@ local function finish_run(id, status, result, terminal, hold)
     call('EXPIRE', key, seconds)
   end
   if run.parent then wake(run.parent) end
+  -- Its parent was cancelled, and it with that: nobody has told its children. A sweep does.
+  if run.within and status == 'cancelled' and call('EXISTS', children_key(id)) == 1 then call('SADD', CASCADES, id) end
   call('HSET', session_key(session, 'meta'), 'last_run_ms', integer(now))
   -- A config that is no longer among the newest goes when no session is pinned to it.
   local config = 'rl:config:' .. (run.config_version or '')
   if call('TTL', config) >= 0 then call('EXPIRE', config, SESSION_SECONDS) end
   keep_session(session)
-  -- Its children in this same session executed within it; none outlives it. A sweep cancels the children of those.
+  -- Its children in this same session executed within it; none outlives it.
   for _, child in ipairs(call('SMEMBERS', children_key(id))) do
     local within, state = unpack(call('HMGET', run_key(child), 'within', 'state'))
-    if within == id and state ~= 'finished' then
-      if call('EXISTS', children_key(child)) == 1 then call('SADD', CASCADES, child) end
-      finish_run(child, 'cancelled', {})
-    end
+    if within == id and state ~= 'finished' then finish_run(child, 'cancelled', {}) end
   end
   if hold then return end
   if call('HGET', LIVE, session) == id then call('HDEL', LIVE, session) end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runtime_core.contracts.host import Verdict
+from runtime_core.store.scripts import run_script
 from tests.simulator.aftermath import settle
 from tests.simulator.directed.scenes import directed, finishes, fleet, owner, strike, struck
 from tests.simulator.history import History
@@ -228,6 +229,20 @@ async def shared_child_ends_with_its_parent(history: History) -> None:
     await history.cancel(run or "")
     history.worker()
     await finishes(history, run, child.id)
+    await settle(history)
+
+
+@directed(partitions=2)
+async def cancel_reaches_the_children_of_a_shared_child(history: History) -> None:
+    """The worker has ended the shared child before the client that cancels comes to it."""
+    await fleet(history)
+    run = await history.submit("1 100 shared 2 100 isolated 100 500")
+    child = await child_of(history, run)
+    grandchild = await child_of(history, child.id)
+    await run_script(history.redis, "cancel", child.partition, run or "")
+    await finishes(history, run, child.id)
+    await history.cancel(run or "")
+    await finishes(history, grandchild.id, seconds=6.0)
     await settle(history)
 
 

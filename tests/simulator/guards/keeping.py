@@ -85,8 +85,8 @@ GUARDS = (
     script_guard(
         "_prelude",
         "no child outlives the run that it executes within",
-        "if within == id and state ~= 'finished' then",
-        "if false then",
+        "if within == id and state ~= 'finished' then finish_run(child, 'cancelled', {}) end",
+        "",
         "shared_child_ends_with_its_parent",
     ),
     script_guard(
@@ -109,5 +109,12 @@ GUARDS = (
         "self._services.without_slot() if first else nullcontext()",
         "nullcontext()",
         "family_on_one_slot",
+    ),
+    script_guard(
+        "_prelude",
+        "the children of a shared child are cancelled with it",
+        "if run.within and status == 'cancelled' and call(",
+        "if false and call(",
+        "cancel_reaches_the_children_of_a_shared_child",
     ),
 )
