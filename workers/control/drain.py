@@ -29,6 +29,7 @@ class Drain:
     2. A partition is released as soon as none of its attempts is left, for a member that lacks one; others go on.
        An attempt that waits is handed over at once: it waits elsewhere.
     3. After ``grace`` seconds what still runs is handed over: it starts again elsewhere, and nothing counts against it.
+    4. What cannot be handed over in ``_ENDING_GRACE``, for it does not end or Redis is away, is abandoned.
     """
 
     def __init__(self, keeper: PartitionKeeper, rebalancer: Rebalancer, table: AttemptTable, *, worker: str) -> None:
@@ -70,6 +71,8 @@ class Drain:
             logger.error("%d partitions have code that does not end: their leases expire", len(held))
         await self._rebalancer.stop()
         await self._keeper.leave()
+        for ownership in held:
+            self._keeper.abandon(ownership)
         logger.info("drained")
 
     async def _release(self, ownership: Ownership) -> None:

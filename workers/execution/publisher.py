@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from runtime_core.clock import now_ms
+from runtime_core.clock import boot_seconds, now_ms
 from runtime_core.contracts.frame import (
     INLINE_BYTES,
     TERMINAL_EVENT,
@@ -41,6 +41,8 @@ _LARGEST_PAYLOAD = 4 * 1024 * 1024
 _BEGIN_EVENT = "run.started"
 #: Seconds before a write is tried again; Redis is away or starting then.
 _RETRY_DELAY = 0.2
+#: Seconds for which it is tried after the loss of its lease.
+_LAST_TRIES = 5.0
 
 
 async def until_answered(write: Callable[[], Awaitable[T]], guard: Callable[[], Awaitable[None]], what: str) -> T:
@@ -49,14 +51,15 @@ async def until_answered(write: Callable[[], Awaitable[T]], guard: Callable[[], 
     Raises LeaseLost, and what is no outage.
 
     If the lease is lost after a try whose reply was, the next try tells: the store changes nothing then, and knows
-    whether it had.
+    whether it had. It has some seconds for that: a process that is to end does not wait for Redis.
     """
-    asked = False
+    asked, lost_at = False, None
     while True:
         try:
             await guard()
         except LeaseLost:
-            if not asked:
+            lost_at = lost_at or boot_seconds()
+            if not asked or boot_seconds() - lost_at > _LAST_TRIES:
                 raise
         asked = True
         try:

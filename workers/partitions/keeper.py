@@ -116,6 +116,10 @@ class PartitionKeeper:
         if self._forget(ownership):
             LEASES_LOST.inc()
             logger.warning("partition %d is lost to another worker", ownership.lease.partition)
+        self.abandon(ownership)
+
+    def abandon(self, ownership: Ownership) -> None:
+        """The process ends and could not release it: what runs there ends without another word, its lease expires."""
         ownership.lost = True
         for attempt in self._table.of(ownership):
             attempt.stop(StopCause.LEASE_LOST)

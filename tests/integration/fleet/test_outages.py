@@ -72,6 +72,21 @@ async def test_a_worker_stops_while_redis_is_away(fleet: Fleet, server: Embedded
     assert worker.exit_code == 0
 
 
+async def test_a_worker_stops_with_a_run_that_says_something_while_redis_is_away(
+    fleet: Fleet, server: EmbeddedRedis
+) -> None:
+    (worker,) = await fleet.start(1, RUNLANE_DRAIN_GRACE_S="1")
+    await fleet.client.submit(request("talk 1000 5"))
+    await wait_until(lambda: bool(fleet.journal()), "the run executes")
+    server.stop()
+    await wait_until(lambda: "trying again" in worker.log.read_text(), "it has said something that Redis did not take")
+
+    os.kill(worker.pid, signal.SIGTERM)
+
+    await wait_until(lambda: worker.exit_code is not None, "the worker has ended", seconds=30)
+    assert worker.exit_code == 0
+
+
 @pytest.mark.slow
 async def test_a_worker_stops_while_redis_hangs(fleet: Fleet, server: EmbeddedRedis) -> None:
     (worker,) = await fleet.start(1)
