@@ -207,8 +207,8 @@ class SimulatedWorker:
         self._mute = mute
         #: Seconds for which the hub's thread stands still before a run enters the table.
         self.pause_before_entering = 0.001
-        #: Set once it has ended: in order, or because its loop hung.
         self.draining = False
+        #: Whether it has ended in order: with nothing left, not while Redis was away.
         self.drained = False
         self.born = loop.time()
         self.worker: WorkerProcess | None = None
@@ -275,5 +275,5 @@ class SimulatedWorker:
             await asyncio.sleep(0.1)
         await self.worker.drain(self.worker.drain_grace if grace is None else grace)
         await self.worker.close()
-        self.drained = True
+        self.drained = not self.worker.keeper.held
         self.process.kill()
