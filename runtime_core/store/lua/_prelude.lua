@@ -284,7 +284,8 @@ local function unstage(id, kept)
 end
 
 -- A running run goes back to its mailbox's head, where it still is; its attempt may write nothing more.
--- count: 'crashes', 'interruptions', 'handovers', or 'spared' (its worker died of a run in probation). The caller rings.
+-- count: 'crashes', 'interruptions', 'handovers' (moved, or it only waited), or 'spared' (its worker died of a run in
+-- probation). The caller rings.
 local function requeue(id, session, count, reason)
   local run = record(id, 'state', 'attempt', 'sequence', 'cancel', 'ids', 'config_version', 'owner', 'fence', 'started_ms')
   call('HDEL', LIVE, session)

@@ -27,8 +27,8 @@ call('HSET', LEASE, 'owner', owner, 'fence', fence, 'expires', integer(now + ttl
 local last, renewed = worker_of(holder), tonumber(lease[3] or '0') - ttl
 local function fresh(since) return renewed - since < FRESH_MS end
 -- Runs that waited for a person or a child are not to blame; one that had just begun may have done more than wait.
-local function idle(run_key, since)
-  return (call('HGET', run_key, 'waiting_for') or '') ~= '' and not fresh(since)
+local function idle(key, since)
+  return (call('HGET', key, 'waiting_for') or '') ~= '' and not fresh(since)
 end
 local function count_of(executing)
   return function(id)
