@@ -156,10 +156,10 @@ async def test_a_run_with_its_last_chance_shares_its_worker_when_its_death_is_kn
     lease = await store.own("w1")
     await suspects(store, "charged", "charged-too", crashes=4, charges=2)
     await store.admitted(lease, "charged")
-    seconds, _ = await store.redis.time()
-    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 6) * 1000}:2")
+    now_ms = await store.now_ms()
+    await store.redis.hset(keys.probation("w1"), "charged", f"{now_ms - 5_500}:2")
     assert await refused(store, lease, "charged-too") is RefusalReason.PROBATION
-    await store.redis.hset(keys.probation("w1"), "charged", f"{(seconds - 7) * 1000}:2")
+    await store.redis.hset(keys.probation("w1"), "charged", f"{now_ms - 6_500}:2")
     await store.admitted(lease, "charged-too")
 
 
