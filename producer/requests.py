@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 from pydantic import BaseModel, ValidationError
 
 from runtime_core.contracts.run import RunBudget, RunRequest
 from runtime_core.errors import InvalidInputError
+from runtime_core.suggestions import did_you_mean
 
 
 class RequestFields(TypedDict, total=False):
@@ -41,6 +43,28 @@ def as_request(request: RunRequest | None, **fields: Unpack[RequestFields]) -> R
         return RunRequest(**fields)  # pyright: ignore[reportCallIssue]  # pydantic says which fields are missing
     except ValidationError as error:
         raise invalid_request(error) from error
+
+
+def budget_of(limits: Sequence[str]) -> RunBudget:
+    """The budget that ``name=number`` texts describe. Raises InvalidInputError."""
+    fields: dict[str, str] = {}
+    for limit in limits:
+        name, separator, number = limit.partition("=")
+        if not separator:
+            raise InvalidInputError(f"the limit {limit!r} has no number", hint="write it as max_tool_calls=5")
+        if name not in RunBudget.model_fields:
+            known = RunBudget.model_fields
+            raise InvalidInputError(
+                f"a budget has no limit {name!r}", hint=f"{did_you_mean(name, known)}Limits: {', '.join(known)}"
+            )
+        fields[name] = number
+    try:
+        return RunBudget.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        raise InvalidInputError(
+            f"the limit {problem['loc'][0]} is {problem['input']!r}: {problem['msg']}", hint="give it a number"
+        ) from error
 
 
 def invalid_request(error: ValidationError) -> InvalidInputError:

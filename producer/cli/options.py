@@ -34,6 +34,19 @@ QueueDeadline = Annotated[
         help="Seconds by which the run must have started, or it ends.",
     ),
 ]
+Durable = Annotated[
+    bool, typer.Option("--durable", help="Keep each answer of the model and of a tool as a step to go on behind.")
+]
+ResumeFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--resume-from", help="Step of an earlier run of the session to go on behind: <run id>:step:<number>."
+    ),
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option("--budget", "-b", metavar="NAME=NUMBER", help="A limit, such as max_tool_calls=5. May be repeated."),
+]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds to wait; the run goes on after.")]
 Config = Annotated[
     Path | None,

@@ -18,10 +18,13 @@ from producer.cli.options import (
     DEFAULT_TENANT,
     DEFAULT_URL,
     Agent,
+    Budget,
+    Durable,
     Json,
     OwnRunId,
     QueueDeadline,
     RedisUrl,
+    ResumeFrom,
     RunId,
     Session,
     Tenant,
@@ -40,6 +43,9 @@ def run(
     session: Session = None,
     run_id: OwnRunId = None,
     queue_deadline: QueueDeadline = None,
+    durable: Durable = False,
+    resume_from: ResumeFrom = None,
+    budget: Budget = None,
     as_json: Json = False,
     redis_url: RedisUrl = DEFAULT_URL,
     tenant: Tenant = DEFAULT_TENANT,
@@ -52,7 +58,16 @@ def run(
 
       git diff | runlane run --agent assistant -
     """
-    request = _request(text, agent, session, run_id, queue_deadline)
+    request = _request(
+        text,
+        agent,
+        session,
+        run_id=run_id,
+        queue_deadline=queue_deadline,
+        durable=durable,
+        resume_from=resume_from,
+        budget=budget,
+    )
 
     reader = _Reader(request.run_id)
 
@@ -70,6 +85,9 @@ def submit(
     session: Session = None,
     run_id: OwnRunId = None,
     queue_deadline: QueueDeadline = None,
+    durable: Durable = False,
+    resume_from: ResumeFrom = None,
+    budget: Budget = None,
     as_json: Json = False,
     redis_url: RedisUrl = DEFAULT_URL,
     tenant: Tenant = DEFAULT_TENANT,
@@ -78,7 +96,16 @@ def submit(
 
     Example:  runlane submit --agent assistant --session s1 "hello"
     """
-    request = _request(text, agent, session, run_id, queue_deadline)
+    request = _request(
+        text,
+        agent,
+        session,
+        run_id=run_id,
+        queue_deadline=queue_deadline,
+        durable=durable,
+        resume_from=resume_from,
+        budget=budget,
+    )
 
     async def submit_only() -> None:
         from producer.cli.output import Output
@@ -179,14 +206,25 @@ class _Reader:
 
 
 def _request(
-    text: str, agent: str, session: str | None, run_id: str | None, queue_deadline: float | None
+    text: str,
+    agent: str,
+    session: str | None,
+    *,
+    run_id: str | None,
+    queue_deadline: float | None,
+    durable: bool,
+    resume_from: str | None,
+    budget: list[str] | None,
 ) -> RunRequest:
-    from producer.requests import RequestFields, as_request
+    from producer.requests import RequestFields, as_request, budget_of
 
     fields: RequestFields = {
         "agent_id": agent,
         "session_id": session or f"cli-{uuid4().hex[:12]}",
         "input_text": _input(text),
+        "durable": durable,
+        "resume_from_checkpoint": resume_from,
+        "budget": budget_of(budget) if budget else None,
     }
     if run_id is not None:
         fields["run_id"] = run_id

@@ -100,6 +100,20 @@ def test_a_failed_run_exits_3_and_says_why(runlane: Command) -> None:
     assert lines(ended.stdout)[-1]["result"]["stop_reason"] == "failed"
 
 
+def test_a_durable_run_within_its_budget_is_resumed_from_one_of_its_steps(runlane: Command) -> None:
+    tool = ("--agent", "reader", "--session", "steps", "/tool read_file notes.txt")
+    first = runlane("run", "--run-id", "stepped", "--durable", "--budget", "max_tool_calls=1", *tool)
+    again = runlane("run", "--resume-from", "stepped:step:2", *tool)
+    over = runlane("run", "--budget", "max_tool_calls=1", "-b", "max_steps=1", *tool)
+
+    assert first.returncode == 0, first.stderr
+    assert [line["kind"] for line in lines(first.stdout)].count("run.checkpoint_saved") >= 2
+    assert "run.resume_succeeded" in [line["kind"] for line in lines(again.stdout)]
+    assert "tool.started" not in [line["kind"] for line in lines(again.stdout)], "it was answered from the step"
+    assert over.returncode == 3
+    assert "max_steps" in over.stderr
+
+
 def test_ctrl_c_leaves_a_stream_and_says_the_way_back(lonely: Command) -> None:
     run_id = lines(lonely("submit", "-a", "assistant", "hello").stdout)[0]["run_id"]
     stream = lonely.start("stream", run_id)
@@ -124,6 +138,21 @@ def test_wrong_input_exits_2_with_a_hint(lonely: Command) -> None:
     assert "there is no run 'nope'" in unknown.stderr
     assert "hint:" in unknown.stderr
     assert lonely("run", "-a", "assistant", "--run-id", "no spaces", "x").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("max_tool_call=5", "Did you mean 'max_tool_calls'?"),
+        ("max_tool_calls", "'max_tool_calls' has no number"),
+        ("max_tool_calls=few", "max_tool_calls is 'few'"),
+        ("max_cost_usd=-1", "max_cost_usd is '-1'"),
+    ],
+)
+def test_a_limit_that_is_none_is_named(lonely: Command, limit: str, said: str) -> None:
+    ended = lonely("submit", "-a", "assistant", "--budget", limit, "hello")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
 
 
 def test_an_absent_redis_exits_2_without_showing_the_password() -> None:
