@@ -122,13 +122,15 @@ class Journal:
 
     def key(self, kind: str, name: str = "", params: Any = None) -> str:
         """Names the call that begins now."""
-        base = f"{kind}:{name}:{_digest(params)}" if params is not None else f"{kind}:{name}"
+        base = f"{kind}:{name}:{digest_of(params)}" if params is not None else f"{kind}:{name}"
         ordinal = self._ordinals.get(base, 0)
         self._ordinals[base] = ordinal + 1
         return f"{base}:{ordinal}"
 
-    async def recall(self, key: str) -> Note | None:
-        """What an earlier attempt noted of the call, None if it is to be made."""
+    async def recall(self, key: str, *, announced: bool = True) -> Note | None:
+        """What an earlier attempt noted of the call, None if it is to be made. ``announced``: an event says that it has
+        ended.
+        """
         note = self._recorded.pop(key, None)
         if note is None:
             if self.replaying:
@@ -137,14 +139,15 @@ class Journal:
                 await self._resumed()
             return None
         self._bound.artifacts.extend(artifact.model_copy(deep=True) for artifact in note.artifacts)
-        if self.replaying:
-            self._unannounced += 1
+        self._unannounced += self.replaying and announced
         for step, keys in self._unread:
             if key in keys:
                 keys.discard(key)
                 if not keys:
                     for name in _RESTORED:
                         self._restore(step, name)
+        if not announced:
+            await self._resume_if_used_up()
         return note
 
     @contextmanager
@@ -173,8 +176,7 @@ class Journal:
         if self.replaying:
             if event_name in _CALL_ENDS:
                 self._unannounced -= 1
-                if not self._recorded and self._unannounced <= 0:
-                    await self._resumed()
+                await self._resume_if_used_up()
         elif event_name == "tool.batch.started":
             self._in_batch = True
         elif event_name in _STEP_ENDS:
@@ -186,6 +188,10 @@ class Journal:
     def _bound(self) -> RunContext[Any]:
         assert self._context is not None
         return self._context
+
+    async def _resume_if_used_up(self) -> None:
+        if self.replaying and not self._recorded and self._unannounced <= 0:
+            await self._resumed()
 
     async def _resumed(self) -> None:
         """The steps are used up: from here on the run goes on."""
@@ -242,7 +248,7 @@ class Journal:
             await self._events.emit("run.checkpoint_saved", **saved)
 
 
-def _digest(params: Any) -> str:
+def digest_of(params: Any) -> str:
     return digest(json.dumps(params, sort_keys=True, default=str).encode(errors="replace"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -14,7 +14,8 @@ from runtime_core.contracts.run import RunBudget, RunRequest, RunResult, StopRea
 from runtime_core.errors import DelegationDepthExceeded, InvalidInputError, RunNotFound
 from runtime_core.ids import MAX_SESSION_ID_BYTES, derived_run_id
 from runtime_core.kernel.budget import add_usage, child_budget
-from runtime_core.kernel.journal import Journal
+from runtime_core.kernel.journal import Journal, digest_of
+from runtime_core.kernel.steps import Note
 from runtime_core.plugins.builtin.pattern.run_notes import next_call_id
 
 _DELEGATIONS_KEY = "delegations"
@@ -125,8 +126,10 @@ class AgentRouter:
         return await self._host.child_result(request, Isolation.ISOLATED)
 
     async def _shared(self, request: RunRequest, ctx: RunContext[Any]) -> RunResult:
-        """Have the child execute within this attempt, and take over what it changed in the session state."""
-        before = await self._sessions.get_state(ctx.session_id)
+        """Have the child execute within this attempt, and take over what it changed in the session state, in whichever
+        attempt of this run that was.
+        """
+        before = await self._fields_before(request.run_id, ctx)
         token = inherited_state.set(ctx.state)
         try:
             result = await self._host.child_result(request, Isolation.SHARED)
@@ -134,11 +137,21 @@ class AgentRouter:
             inherited_state.reset(token)
         after = await self._sessions.get_state(ctx.session_id)
         if after is not ctx.state:
-            changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
-            ctx.state.update(changed)
+            ctx.state.update({name: value for name, value in after.items() if before.get(name) != digest_of(value)})
             for name in before.keys() - after.keys():
                 ctx.state.pop(name, None)
         return result
+
+    async def _fields_before(self, child: str, ctx: RunContext[Any]) -> Mapping[str, str]:
+        """Field → digest of the stored state when the child was first begun: this run's journal keeps it."""
+        key = self._journal.key("shared", child)
+        note = await self._journal.recall(key, announced=False)
+        if note is None:
+            stored: dict[str, Any] = await self._sessions.get_state(ctx.session_id)
+            note = Note(key=key, value={name: digest_of(value) for name, value in stored.items()})
+            self._journal.note(note)
+            await self._journal.settle()
+        return note.value
 
     def _isolation(self, asked: Isolation | str | None) -> Isolation:
         try:

@@ -121,6 +121,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("batch", "go", {"durable": True}),
     ("batch", "go", {"durable": True, "budget": RunBudget(max_tool_calls=2)}),
     ("sharing", "look around"),
+    ("sharing", "look around", {"durable": True}),
     ("to failing", "go"),
     ("to nobody", "go"),
 ]

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, decode_frame
 from runtime_core.ids import SessionKey
 from runtime_core.store import keys
+from tests.simulator.agent import color_of
 from tests.simulator.history import History
 from tests.simulator.known_run import Run
 
@@ -203,6 +204,10 @@ def _check_session(history: History, session: str) -> None:
         if run.verb == "durable" and run.status == "completed":
             taken = state.get(run.id)
             expect(taken == list(range(run.steps)), f"{run.id} took {run.steps} steps, the state holds {taken}")
+        parent = oracle.runs.get(run.within or "")
+        if parent is not None and (run.status, parent.status) == ("completed", "completed"):
+            color = state.get(color_of(parent.id))
+            expect(color == "the child's", f"{run.id} changed the state within {parent.id}, it holds {color}")
     artifacts = [json.loads(text) for text in execute("LRANGE", part("artifacts"), 0, -1)]
     artifacts = [artifact for artifact in artifacts if not forked or artifact["name"] in own]
     names = [artifact["name"] for artifact in artifacts]

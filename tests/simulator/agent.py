@@ -39,6 +39,11 @@ class Effect:
     call_id: str = ""
 
 
+def color_of(parent: str) -> str:
+    """The field of the state that a parent sets before it delegates, and its child after that."""
+    return f"color of {parent}"
+
+
 class Journal(Protocol):
     """Who is told."""
 
@@ -73,6 +78,8 @@ class JournalingAgent(Pattern):
             await self._act(effect, int(steps), int(milliseconds), *verb)
         finally:
             journal.get().code_ends(effect)
+        if (parent := context.run_request.parent_run_id) is not None:
+            context.state[color_of(parent)] = "the child's"
         context.state["done"] = [*context.state.get("done", []), context.run_id]
         context.artifacts.append(RunArtifact(name=context.run_id, payload={"attempt": effect.attempt}))
         if verb == ["raise"]:
@@ -108,6 +115,7 @@ class JournalingAgent(Pattern):
                 return
         elif verb in DELEGATING:
             router: Any = self.context.agent_router
+            self.context.state[color_of(self.context.run_id)] = "the parent's"
             await router.delegate("a", child, self.context, session_isolation=verb)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulator.guards.guard import script_guard, worker_guard
+from tests.simulator.guards.guard import Guard, script_guard, worker_guard
 
 GUARDS = (
     script_guard(
@@ -116,5 +116,19 @@ GUARDS = (
         "if run.within and status == 'cancelled' and call(",
         "if false and call(",
         "cancel_reaches_the_children_of_a_shared_child",
+    ),
+    Guard(
+        name="what a shared child changed in the state outlives its parent's attempt",
+        file="runtime_core/kernel/router.py",
+        text="        if note is None:\n            stored",
+        without="        if True:\n            stored",
+        scenes=("shared_child_that_has_ended_does_not_begin_again",),
+    ),
+    Guard(
+        name="readers are told what comes behind the last step, also if that was a shared child",
+        file="runtime_core/kernel/journal.py",
+        text="        if not announced:\n            await self._resume_if_used_up()\n",
+        without="",
+        scenes=("shared_child_goes_on_behind_its_steps",),
     ),
 )
