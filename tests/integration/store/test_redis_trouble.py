@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -81,9 +82,10 @@ async def content(redis: Any) -> dict[str, Any]:
 
 
 def shape(found: dict[str, Any]) -> dict[str, Any]:
-    """Of every key what does not depend on the time of day: fields, members and lengths."""
+    """Of every key what does not depend on chance or the time of day: fields, members and lengths."""
     shapes: dict[str, Any] = {}
-    for key, value in found.items():
+    for name, value in found.items():
+        key = re.sub(":edit:.*", ":edit:*", name)
         shapes[key] = sorted(value) if isinstance(value, dict | set) else len(value)
     return shapes
 
