@@ -156,6 +156,8 @@ class Lifecycle:
         except HandoffSignal as signal:
             self._handed_off = signal.result
             output = signal.result.final_output
+        if context.agent_router is not None:
+            await context.agent_router.count_ended()
         await announce_artifacts(context)
         if self.json_only:
             output = json_value(output, what="the final output")

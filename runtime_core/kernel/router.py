@@ -116,6 +116,11 @@ class AgentRouter:
         error = result.error_details.message if result.error_details else result.stop_reason.value
         return TaskInfo(task_id=task_id, agent_id=agent_id, status=TaskState.FAILED, error=error)
 
+    async def count_ended(self) -> None:
+        """The run ends: background children that have ended count, though nobody asked after them."""
+        for task_id in self._background:
+            await self.task_status(task_id)
+
     def _count(self, result: RunResult, ctx: RunContext[Any]) -> None:
         """Once per attempt: one that resumes finds the child again, and has counted it."""
         if result.run_id not in self._counted:

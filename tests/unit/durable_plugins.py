@@ -141,6 +141,17 @@ class Lingering(Pattern):
         await asyncio.Event().wait()
 
 
+class Forgetting(Pattern):
+    """Delegates in the background, and ends when the child has, without asking after it."""
+
+    async def execute(self) -> str:
+        router: Any = self.context.agent_router
+        task = await router.delegate("child", self.context.input_text, self.context, background=True)
+        while await router._host.child_so_far(task.run_id) is None:
+            await asyncio.sleep(0)
+        return "done"
+
+
 class Resuming(Pattern):
     """Asks the model, delegates, and fails once behind that."""
 

@@ -37,6 +37,7 @@ def host(
         agent("child", child),
         agent("deep", "Deeper"),
         agent("resuming", "Resuming"),
+        agent("forgetting", "Forgetting"),
         agent("lingering", "Lingering"),
     ]
     sections = {"session": session} if session else {}
@@ -152,6 +153,11 @@ async def test_what_a_child_spends_counts_against_its_parent(how: dict[str, Any]
     result, _ = await recorded(host(how=how), request("do it"))
 
     assert result.usage.tool_calls == 2
+
+
+async def test_what_a_background_child_spent_counts_though_nobody_asked_after_it() -> None:
+    result, _ = await recorded(host(), request("do it", agent="forgetting"))
+    assert (result.final_output, result.usage.tool_calls) == ("done", 2)
 
 
 async def test_what_a_child_spends_counts_once_however_often_its_parent_resumes() -> None:
