@@ -21,6 +21,12 @@ _ALWAYS = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
+#: Of operations that read a body.
+_OF_A_BODY = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+}
 _BODY = re.compile(r"\{(\w+)\}")
 
 
@@ -52,7 +58,9 @@ def _models(operations: Iterable[Operation]) -> Iterator[type[BaseModel]]:
 
 
 def _operation(operation: Operation, references: Mapping[type[BaseModel], Any]) -> dict[str, Any]:
-    problems = {*_ALWAYS, *operation.problems, *([HTTPStatus.UNAUTHORIZED] if operation.scope else [])}
+    problems = {*_ALWAYS, *operation.problems}
+    problems |= {HTTPStatus.UNAUTHORIZED} if operation.scope else set()
+    problems |= _OF_A_BODY if operation.body else set()
     described: dict[str, Any] = {
         "operationId": f"{operation.method.lower()}{re.sub(r'[^a-z]+', '_', operation.path)}".rstrip("_"),
         "summary": operation.summary,

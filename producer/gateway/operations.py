@@ -64,7 +64,7 @@ class Operation:
     summary: str
     handler: Handler
     answers: Mapping[HTTPStatus, Answer]
-    #: Problems that it answers beside those that every operation has.
+    #: Problems that it answers beside those that every operation has, and every one with a scope or a body.
     problems: tuple[HTTPStatus, ...] = ()
     #: None: open to everybody.
     scope: Scope | None = None

@@ -67,6 +67,7 @@ class AgentRouter:
                 "a background delegation cannot share the session of its run", hint="use isolated or forked"
             )
         request = self._request(agent_id, input_text, ctx, isolation, budget, deps)
+        before = await self._fields_before(request.run_id, ctx) if isolation is Isolation.SHARED else None
         await self._journal.settle()
         await self._host.start_child(request, isolation)
         if background:
@@ -76,7 +77,7 @@ class AgentRouter:
                 run_id=request.run_id, task_id=request.run_id, metadata={"background": True, "agent_id": agent_id}
             )
         with ctx.deadlines.paused():
-            result = await self._shared(request, ctx) if isolation is Isolation.SHARED else await self._await(request)
+            result = await self._await(request) if before is None else await self._shared(request, ctx, before)
         self._count(result, ctx)
         return result
 
@@ -130,11 +131,10 @@ class AgentRouter:
     async def _await(self, request: RunRequest) -> RunResult:
         return await self._host.child_result(request, Isolation.ISOLATED)
 
-    async def _shared(self, request: RunRequest, ctx: RunContext[Any]) -> RunResult:
+    async def _shared(self, request: RunRequest, ctx: RunContext[Any], before: Mapping[str, str]) -> RunResult:
         """Have the child execute within this attempt, and take over what it changed in the session state, in whichever
         attempt of this run that was.
         """
-        before = await self._fields_before(request.run_id, ctx)
         token = inherited_state.set(ctx.state)
         try:
             result = await self._host.child_result(request, Isolation.SHARED)
@@ -155,7 +155,6 @@ class AgentRouter:
             stored: dict[str, Any] = await self._sessions.get_state(ctx.session_id)
             note = Note(key=key, value={name: digest_of(value) for name, value in stored.items()})
             self._journal.note(note)
-            await self._journal.settle()
         return note.value
 
     def _isolation(self, asked: Isolation | str | None) -> Isolation:

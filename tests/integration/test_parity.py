@@ -12,9 +12,9 @@ from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.kernel.runtime import Runtime
 from tests.integration.fleet.conftest import Fleet, fleet
 from tests.integration.fleet.waiting_plugins import Fact
-from tests.unit.kernel_setup import plugin
+from tests.unit.kernel_setup import counted, plugin
 
-__all__ = ["fleet"]  # a fixture is used by its name
+__all__ = ["counted", "fleet"]  # fixtures are used by their names
 
 _DURABLE = "tests.unit.durable_plugins"
 _WAITING = "tests.integration.fleet.waiting_plugins"

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.run import RunRequest, RunResult
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.kernel.runtime import Runtime
+from tests.unit.durable_plugins import COUNTS
 
 PLUGINS = "tests.unit.kernel_plugins"
+
+
+@pytest.fixture(autouse=True)
+def counted() -> Iterator[None]:
+    """For modules that import it: what the durable plugins count in this process begins anew with each test."""
+    COUNTS.clear()
+    yield
+    COUNTS.clear()
 
 
 def plugin(name: str, **config: Any) -> dict[str, Any]:

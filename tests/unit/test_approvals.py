@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,16 +14,11 @@ from runtime_core.errors import InvalidInputError, RunConflict
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.kernel.runtime import Runtime
 from tests.unit.durable_plugins import COUNTS
-from tests.unit.kernel_setup import config, names, request
+from tests.unit.kernel_setup import config, counted, names, request
+
+__all__ = ["counted"]  # a fixture is used by its name
 
 PLUGINS = "tests.unit.durable_plugins"
-
-
-@pytest.fixture(autouse=True)
-def counted() -> Iterator[None]:
-    COUNTS.clear()
-    yield
-    COUNTS.clear()
 
 
 def host(tool: str = "Careful", **changes: Any) -> Runtime:

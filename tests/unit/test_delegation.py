@@ -11,7 +11,9 @@ import pytest
 from runtime_core.contracts.run import RunBudget, StopReason
 from runtime_core.kernel.runtime import Runtime
 from tests.unit.durable_plugins import COUNTS
-from tests.unit.kernel_setup import names, recorded, request
+from tests.unit.kernel_setup import counted, names, recorded, request
+
+__all__ = ["counted"]  # a fixture is used by its name
 
 PLUGINS = "tests.unit.durable_plugins"
 
@@ -66,7 +68,6 @@ async def test_a_child_in_its_parents_session_shares_it() -> None:
 
 
 async def test_a_shared_child_writes_what_it_changed_and_not_what_its_parent_has_not_written(tmp_path: Path) -> None:
-    COUNTS.clear()
     runtime = host(session={"type": "sqlite", "config": {"db_path": str(tmp_path / "sessions")}})
     await runtime.session_manager.set_state("s", {"old": 1, "short-lived": 1})
     run = asyncio.create_task(runtime.execute(request("do it", agent="lingering")))
@@ -161,8 +162,6 @@ async def test_what_a_background_child_spent_counts_though_nobody_asked_after_it
 
 
 async def test_what_a_child_spends_counts_once_however_often_its_parent_resumes() -> None:
-    COUNTS.clear()
-
     result, events = await recorded(host(), request("do it", agent="resuming", durable=True))
 
     assert names(events).count("run.resume_succeeded") == 1

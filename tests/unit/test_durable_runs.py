@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,12 @@ from runtime_core.contracts.run import RunBudget, RunResult, StopReason
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.kernel.runtime import Runtime
 from tests.unit.durable_plugins import COUNTS
-from tests.unit.kernel_setup import config, names, recorded, request
+from tests.unit.kernel_setup import config, counted, names, recorded, request
+
+__all__ = ["counted"]  # a fixture is used by its name
 
 PLUGINS = "tests.unit.durable_plugins"
 TOOLS = [{"id": "note", "impl": f"{PLUGINS}.Note"}]
-
-
-@pytest.fixture(autouse=True)
-def counted() -> Iterator[None]:
-    COUNTS.clear()
-    yield
-    COUNTS.clear()
 
 
 def host(pattern: str = "Steps", **options: Any) -> Runtime:

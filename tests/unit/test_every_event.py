@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.run import RunBudget
@@ -17,7 +14,9 @@ from runtime_core.events.taxonomy import EVENTS, missing_keys
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.plugins.builtin.session.in_memory import InMemorySession
 from tests.unit.durable_plugins import COUNTS
-from tests.unit.kernel_setup import config, plugin, request
+from tests.unit.kernel_setup import config, counted, plugin, request
+
+__all__ = ["counted"]  # a fixture is used by its name
 
 DURABLE = "tests.unit.durable_plugins"
 EXECUTORS = "tests.unit.executor_plugins"
@@ -122,13 +121,6 @@ SCENES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {"durable": True},
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def counted() -> Iterator[None]:
-    COUNTS.clear()
-    yield
-    COUNTS.clear()
 
 
 async def emitted(changes: dict[str, Any], text: str, fields: dict[str, Any]) -> list[RuntimeEvent]:

@@ -198,9 +198,6 @@ OPERATIONS = (
         },
         problems=(
             HTTPStatus.CONFLICT,
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.TOO_MANY_REQUESTS,
         ),
     ),

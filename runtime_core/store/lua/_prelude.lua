@@ -17,7 +17,7 @@ local SAID_BYTES = 1024 * 1024                -- of the text that the log droppe
 local CRASH_LIMIT, INTERRUPTION_LIMIT = 8, 5  -- at these counts a run is given up on (dead letter)
 local PROBATION_CRASHES, CHARGE_LIMIT = 2, 3  -- so many crashes bring a run into probation, so many crashes there end it
 local FRESH_MS = 5000                         -- for so long a suspect is fresh: it is blamed before those that are not
-local SOLO_MS = 6500                          -- for so long a run with its last chance executes alone: until its worker's death is known to be later than FRESH_MS, by leases renewed each second
+local SOLO_MS = 6500                          -- for so long a run with its last chance executes alone: FRESH_MS and a renewal
 local HISTORY_LENGTH = 20
 local RECENT_RUNS = 1000                      -- ends of runs that a partition remembers, for `runlane runs`
 

@@ -196,6 +196,17 @@ async def fork_without_an_answer_is_made_once(history: History) -> None:
 
 
 @directed()
+async def fork_waits_for_redis(history: History) -> None:
+    """Its requests are lost until the client gives up: no reason for the run to fail."""
+    await fleet(history)
+    lost = strike(history, "edit", "lose_request", times=5)
+    run = await history.submit("1 100 forked 1 100")
+    await struck(history, lost)
+    await finishes(history, run)
+    await settle(history)
+
+
+@directed()
 async def shared_child_goes_on_behind_its_steps(history: History) -> None:
     await fleet(history)
     run = await history.submit("1 100 shared 6 300 durable")

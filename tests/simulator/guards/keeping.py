@@ -131,4 +131,11 @@ GUARDS = (
         without="",
         scenes=("shared_child_goes_on_behind_its_steps",),
     ),
+    worker_guard(
+        "execution/host",
+        "a fork waits for Redis",
+        'await until_answered(lambda: self._fork(request), self._guard, f"session {request.session_id}")',
+        "await self._fork(request)",
+        "fork_waits_for_redis",
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ class Assembly:
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-class Assembler(TypedConfig):
+class Assembler(TypedConfig, ABC):
     """Keeps whole exchanges of the transcript, and the newest ``max_artifacts`` artifacts. What is stored stays."""
 
     strategy: ClassVar[str]
@@ -103,14 +103,6 @@ class TokenBudgetAssembler(Assembler):
     @property
     def budget(self) -> int:
         return max(0, self.cfg.max_input_tokens - self.cfg.reserve_for_response)
-
-    def choose(self, given: Sequence[Exchange], unread: int) -> tuple[list[Message], list[Exchange]]:
-        kept = self.keep(given)
-        return messages_of(kept), kept
-
-    def keep(self, given: Sequence[Exchange]) -> list[Exchange]:
-        """Those of ``given`` that stay, in order."""
-        raise NotImplementedError
 
     def more_metadata(self) -> dict[str, Any]:
         return {"budget_input_tokens": self.cfg.max_input_tokens, "token_counter": "characters/4"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime_core.plugins.builtin.context.base import TokenBudgetAssembler
-from runtime_core.plugins.builtin.context.exchanges import Exchange
+from runtime_core.plugins.builtin.context.exchanges import Exchange, Message, messages_of
 
 
 class ImportanceWeightedAssembler(TokenBudgetAssembler):
@@ -15,14 +15,15 @@ class ImportanceWeightedAssembler(TokenBudgetAssembler):
 
     strategy = "importance_weighted"
 
-    def keep(self, given: Sequence[Exchange]) -> list[Exchange]:
+    def choose(self, given: Sequence[Exchange], unread: int) -> tuple[list[Message], list[Exchange]]:
         ranked = sorted(range(len(given)), key=lambda index: self._rank(index, given), reverse=True)
-        room, kept = self.budget, set[int]()
+        room, chosen = self.budget, set[int]()
         for index in ranked:
             if given[index].tokens <= room:
-                kept.add(index)
+                chosen.add(index)
                 room -= given[index].tokens
-        return [exchange for index, exchange in enumerate(given) if index in kept]
+        kept = [exchange for index, exchange in enumerate(given) if index in chosen]
+        return messages_of(kept), kept
 
     @staticmethod
     def _rank(index: int, given: Sequence[Exchange]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runtime_core.plugins.builtin.context.base import TokenBudgetAssembler
-from runtime_core.plugins.builtin.context.exchanges import Exchange, newest_that_fit
+from runtime_core.plugins.builtin.context.exchanges import Exchange, Message, messages_of, newest_that_fit
 
 
 class SlidingWindowAssembler(TokenBudgetAssembler):
@@ -14,5 +14,6 @@ class SlidingWindowAssembler(TokenBudgetAssembler):
     strategy = "sliding_window"
     newest_only = True
 
-    def keep(self, given: Sequence[Exchange]) -> list[Exchange]:
-        return newest_that_fit(given, self.budget)
+    def choose(self, given: Sequence[Exchange], unread: int) -> tuple[list[Message], list[Exchange]]:
+        kept = newest_that_fit(given, self.budget)
+        return messages_of(kept), kept

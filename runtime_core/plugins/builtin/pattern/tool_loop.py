@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ class ToolLoopConfig(BaseModel):
     step_timeout_ms: PositiveInt | None = None
 
 
-class ToolLoop(TypedConfig, Pattern):
+class ToolLoop(TypedConfig, Pattern, ABC):
     """The model's own tool calling, in a loop of at most ``max_steps`` iterations.
 
     1. A tool that fails does not end the run: the model is told what went wrong and may try something else.
@@ -105,9 +106,9 @@ class ToolLoop(TypedConfig, Pattern):
         """What to say where the model said nothing; None leaves it at that."""
         return None
 
+    @abstractmethod
     async def prepare(self) -> str:
         """The pattern's system prompt; what is to happen before the loop happens here."""
-        raise NotImplementedError
 
     def after_tool(self, content: str, *, failed: bool) -> str:
         """What the model is told of a tool's result."""
