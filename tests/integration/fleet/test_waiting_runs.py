@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import yaml
 from producer.handle import RunHandle
 from runtime_core.contracts.host import Approval
 from runtime_core.contracts.run import RunBudget, RunState, StopReason
-from runtime_core.contracts.stream import RunStreamChunkKind
+from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import RunConflict
 from tests.acceptance.command import Command
 from tests.integration.fleet.conftest import Fleet, request, wait_until
@@ -91,25 +92,34 @@ async def test_a_durable_run_of_ten_steps_outlives_its_worker(waiting: Fleet) ->
     assert result.final_output["state"] == 10
     assert result.final_output["said"] == [f"Echo: step {step} (history=0)" for step in range(10)]
     chunks = [chunk async for chunk in handle.stream()]
-    saved = [chunk.payload["step_index"] for chunk in chunks if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED]
-    assert saved == list(range(1, 21)), "two a step, none twice, none left out"
+    told = _steps_told(chunks)
+    assert list(told) == list(range(1, 21)), "two a step, none twice, none left out"
     calls = Counter(line["step"] for line in waiting.journal() if line["what"] == "note")
     assert set(calls) == set(range(10))
     again = {step for step, count in calls.items() if count > 1}
-    written = _steps_of_the_first_attempt(chunks)
-    assert not again & written, "a tool was called again after its step was written"
+    assert not again & _written_by_the_first_attempt(told), "a tool was called again after its step was written"
     assert 20 <= result.usage.llm_calls + result.usage.tool_calls <= 22
     assert [chunk.kind for chunk in chunks].count(RunStreamChunkKind.RESUME_SUCCEEDED) == 1
 
 
-def _steps_of_the_first_attempt(chunks: list[Any]) -> set[int]:
-    """Every second checkpoint is one behind a tool."""
-    saved = [
-        chunk.payload["step_index"]
-        for chunk in chunks
-        if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED and chunk.attempt == 1
-    ]
-    return {number // 2 - 1 for number in saved if number % 2 == 0}
+def _steps_told(chunks: list[RunStreamChunk]) -> dict[int, int]:
+    """Number of each durable step that readers are told of → the attempt that wrote it, in the order of their telling.
+
+    A worker may die between a step and its ``run.checkpoint_saved``; then the next attempt says that it resumes there.
+    """
+    told: dict[int, int] = {}
+    for chunk in chunks:
+        if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED:
+            assert chunk.payload["step_index"] not in told
+            told[chunk.payload["step_index"]] = chunk.attempt
+        elif chunk.kind is RunStreamChunkKind.RESUME_ATTEMPTED:
+            told.setdefault(int(chunk.payload["checkpoint_id"].rpartition(":")[2]), chunk.attempt - 1)
+    return told
+
+
+def _written_by_the_first_attempt(told: Mapping[int, int]) -> set[int]:
+    """Steps of the agent: every second durable step is one behind a tool."""
+    return {number // 2 - 1 for number, attempt in told.items() if number % 2 == 0 and attempt == 1}
 
 
 async def test_a_worker_with_one_slot_serves_five_runs_that_wait_for_each_other(waiting: Fleet) -> None:
@@ -163,11 +173,11 @@ async def test_a_durable_child_in_its_parents_session_outlives_its_worker(waitin
     assert result.stop_reason is StopReason.COMPLETED, result.error_details
     child = result.final_output["child"]
     chunks = [chunk async for chunk in waiting.client.stream(child)]
-    saved = [chunk.payload["step_index"] for chunk in chunks if chunk.kind is RunStreamChunkKind.CHECKPOINT_SAVED]
-    assert saved == list(range(1, 9))
+    told = _steps_told(chunks)
+    assert list(told) == list(range(1, 9))
     calls = Counter(line["step"] for line in waiting.journal() if line["what"] == "note")
     again = {step for step, count in calls.items() if count > 1}
-    assert not again & _steps_of_the_first_attempt(chunks), "a tool was called again after its step was written"
+    assert not again & _written_by_the_first_attempt(told), "a tool was called again after its step was written"
     assert (await waiting.client.get(child)).attempt == 2
 
 
