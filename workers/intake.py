@@ -6,6 +6,7 @@ exists: one that is refused leaves no trace in Celery's events (DESIGN §3).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -143,6 +144,7 @@ class Intake:
     def __init__(self, host: _Host, pool: TaskPool) -> None:
         self._host = host
         self._pool = pool
+        self._admitting: set[asyncio.Task[None]] = set()
 
     def receive(self, run: ScopedRunId, partition: int, accept: Callable[[], object]) -> None:
         """A doorbell arrived. Hub thread; returns at once. ``accept`` hands the message to Celery, on that thread."""
@@ -156,7 +158,12 @@ class Intake:
             self._host.table.leave(attempt)
             return
         self._pool.reserved += 1
-        self._pool.submit(self._admit(attempt, accept))
+        self._pool.call_on_loop(self._begin, attempt, accept)
+
+    def _begin(self, attempt: Attempt, accept: Callable[[], object]) -> None:
+        task = asyncio.create_task(self._admit(attempt, accept))
+        self._admitting.add(task)
+        task.add_done_callback(self._admitting.discard)
 
     async def _admit(self, attempt: Attempt, accept: Callable[[], object]) -> None:
         try:

@@ -69,7 +69,7 @@ class WorkerProcess:
         self._node_name = node_name
         self.worker = f"{node_name}.{uuid4().hex[:6]}"
         self.table = AttemptTable()
-        self._redis = connect(settings.redis_url)
+        self._redis = connect(settings.redis_url, batching=True)
         self.attempts = AttemptStore(self._redis)
         self._monitoring = Monitoring(settings, worker=self.worker, release=_RELEASE)
         self.intake = Intake(self, pool)

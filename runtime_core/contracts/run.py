@@ -150,10 +150,12 @@ class RunRequest(BaseModel):
     @classmethod
     def _refuse_unknown_fields(cls, value: Any) -> Any:
         if isinstance(value, dict):
+            known = cls.model_fields
             for name in value:  # pyright: ignore[reportUnknownVariableType]
-                if name not in cls.model_fields:
-                    advice = did_you_mean(str(name), cls.model_fields)
-                    raise ValueError(f"unknown field {name!r}. {advice}Fields: {', '.join(cls.model_fields)}")
+                if name not in known:
+                    raise ValueError(
+                        f"unknown field {name!r}. {did_you_mean(str(name), known)}Fields: {', '.join(known)}"
+                    )
         return value  # pyright: ignore[reportUnknownVariableType]
 
     @field_serializer("output_type")

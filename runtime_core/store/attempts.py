@@ -130,10 +130,7 @@ class AttemptStore:
 
     async def append(self, admission: Admission, frames: Sequence[NumberedFrame]) -> bool:
         """Append and publish a batch, in order. True if the run is to be cancelled."""
-        values: list[Argument] = []
-        for frame in frames:
-            values += (frame.sequence, int(frame.logged), frame.data, frame.payload)
-        reply = await self._write("append", admission, *values)
+        reply = await self._write("append", admission, *_batch(frames))
         return reply[1] == "1"
 
     async def stage(self, admission: Admission, first_index: int, entries: Sequence[str]) -> None:
@@ -202,9 +199,15 @@ class AttemptStore:
         )
 
     async def finish(
-        self, admission: Admission, *, result: RunResult, terminal: tuple[int, bytes], hold_session: bool = False
+        self,
+        admission: Admission,
+        *,
+        result: RunResult,
+        terminal: tuple[int, bytes],
+        frames: Sequence[NumberedFrame] = (),
+        hold_session: bool = False,
     ) -> None:
-        """End the run. ``terminal`` is (sequence, bytes) of its last frame.
+        """End the run. ``terminal`` is (sequence, bytes) of its last frame, ``frames`` what goes before it.
 
         With ``hold_session`` the session's next run waits until ``free_session``: code of this one is still alive.
         """
@@ -215,6 +218,7 @@ class AttemptStore:
             result.model_dump_json(),
             *terminal,
             int(hold_session),
+            *_batch(frames),
         )
 
     async def free_session(self, admission: Admission) -> None:
@@ -234,6 +238,13 @@ class AttemptStore:
             self._redis, script, lease.partition, lease.owner, lease.fence, admission.run, admission.attempt, *values
         )
         return fenced(reply, f"{script} of run {admission.run}, attempt {admission.attempt}")
+
+
+def _batch(frames: Sequence[NumberedFrame]) -> list[Argument]:
+    values: list[Argument] = []
+    for frame in frames:
+        values += (frame.sequence, int(frame.logged), frame.data, frame.payload)
+    return values
 
 
 def _deltas(steps: Sequence[str]) -> dict[str, str]:

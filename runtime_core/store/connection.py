@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from runtime_core.errors import ConfigError
 from runtime_core.redaction import redacted_url
+from runtime_core.store.batching import BatchingRedis
 
 #: What may pass when the call is repeated. Every script is safe to repeat after a lost reply.
 RETRYABLE = (
@@ -138,15 +139,17 @@ def _bad_url(url: str, error: Exception) -> ConfigError:
     )
 
 
-def connect(url: str) -> redis.asyncio.Redis:
-    """A client for asyncio; connects at its first command. Replies are str. Raises ConfigError for a bad URL."""
+def connect(url: str, *, batching: bool = False) -> redis.asyncio.Redis:
+    """A client for asyncio; connects at its first command. Replies are str. With ``batching`` the commands of its
+    tasks travel together, see batching.py. Raises ConfigError for a bad URL.
+    """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5)
     try:
         pool = redis.asyncio.ConnectionPool.from_url(url, retry=AsyncRetry(backoff, _RETRIES), **_options(url))
     except ValueError as error:
         raise _bad_url(url, error) from error
     pool.connection_class = _CONNECTIONS[pool.connection_class]
-    return redis.asyncio.Redis.from_pool(pool)
+    return (BatchingRedis if batching else redis.asyncio.Redis).from_pool(pool)
 
 
 def connect_sync(url: str, *, timeout: float = _SOCKET_TIMEOUT) -> redis.Redis:

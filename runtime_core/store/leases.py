@@ -228,7 +228,7 @@ def _send_renewals(client: redis.Redis, leases: Sequence[Lease]) -> list[Any]:
     pipeline = client.pipeline(transaction=False)
     for lease in leases:
         values = (lease.owner, lease.fence, LEASE_TTL_MS)
-        pipeline.evalsha(sha("renew"), 1, *arguments(lease.partition, values))
+        pipeline.execute_command("EVALSHA", sha("renew"), 1, *arguments(lease.partition, values))
     return pipeline.execute(raise_on_error=False)
 
 

@@ -52,12 +52,10 @@ async def run_fleet_script(redis: Redis, name: str, key: str, *values: Argument)
 
 async def _run(redis: Redis, name: str, values: Sequence[Argument]) -> list[Any]:
     try:
-        call: Any = redis.evalsha(sha(name), 1, *values)
-        return await call
+        return await redis.execute_command("EVALSHA", sha(name), 1, *values)
     except NoScriptError:
-        call = redis.eval(source(name), 1, *values)
         try:
-            return await call
+            return await redis.execute_command("EVAL", source(name), 1, *values)
         except ResponseError as error:
             raise outage(error) or error from None
     except ResponseError as error:
@@ -76,7 +74,7 @@ async def run_scripts(redis: Redis, name: str, calls: Sequence[tuple[int, Sequen
 async def _send(redis: Redis, name: str, calls: Sequence[tuple[int, Sequence[Argument]]]) -> list[Any]:
     pipeline = redis.pipeline(transaction=False)
     for partition, values in calls:
-        pipeline.evalsha(sha(name), 1, *arguments(partition, values))
+        pipeline.execute_command("EVALSHA", sha(name), 1, *arguments(partition, values))
     return await pipeline.execute(raise_on_error=False)
 
 

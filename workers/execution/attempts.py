@@ -7,7 +7,7 @@ store believes to be running here and is not in this table is repaired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -47,7 +47,8 @@ class Attempt:
         self.cause: StopCause | None = None
         #: The agent's own code, once it executes.
         self.work: asyncio.Task[RunResult] | None = None
-        self.stopping = asyncio.Event()
+        #: Called when it is made to end.
+        self.on_stop: Callable[[], object] = lambda: None
         #: What its run waits for may have come.
         self.woken = asyncio.Event()
         #: Waits of its run that are under way: it holds no slot then, and its partition counts as quiet.
@@ -88,7 +89,7 @@ class Attempt:
         if self.cause is not None and (cause is not StopCause.LEASE_LOST or self.cause is cause):
             return
         self.cause = cause
-        self.stopping.set()
+        self.on_stop()
         if self.work is not None:
             self.work.cancel()
 

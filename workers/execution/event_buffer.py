@@ -55,6 +55,10 @@ class EventBuffer:
     def full(self) -> bool:
         return len(self._waiting) >= BUFFER_EVENTS or self._bytes >= BUFFER_BYTES
 
+    @property
+    def is_one_batch(self) -> bool:
+        return len(self._waiting) <= BATCH_EVENTS and self._bytes <= BATCH_BYTES
+
     def add(self, event: RuntimeEvent) -> None:
         text = event.payload.get("text") if event.name == _DELTA else None
         if isinstance(text, str) and self._join(event, text):

@@ -76,7 +76,8 @@ class Publisher:
     2. Events that project to a chunk get the next sequence; others carry the last one and are not logged. Numbers are
        given when a batch is made, so that deltas can still be coalesced before.
     3. A payload too large to travel is stored once beside the log.
-    4. ``flush`` returns when everything is written, or raises LeaseLost.
+    4. ``flush`` returns when everything is written, or raises LeaseLost. After ``hold``, which says that the attempt's
+       code has ended, ``flush`` leaves the last batch to finish, which ``rest`` gives it: one write instead of two.
     5. Redis may refuse a batch for good. Then it and what follows is dropped, ``publish`` raises that error, ``flush``
        returns it, and the terminal frame follows what was written.
     """
@@ -105,6 +106,7 @@ class Publisher:
         self._room = asyncio.Event()
         self._room.set()
         self._failure: Exception | None = None
+        self._held = False
 
     @property
     def waiting(self) -> int:
@@ -123,12 +125,23 @@ class Publisher:
         if event.name != _BEGIN_EVENT and projects(event.name):
             self._a_chunk_came()
 
+    def hold(self) -> None:
+        self._held = True
+
     async def flush(self) -> Exception | None:
         while self._writer is not None:
             await asyncio.shield(self._writer)
         if isinstance(self._failure, LeaseLost):
             raise self._failure
         return self._failure
+
+    def rest(self) -> list[NumberedFrame]:
+        """The last batch, to be handed to finish; empty without ``hold``."""
+        return [self._number(event) for event in self._waiting.take()]
+
+    def drop(self) -> None:
+        """What ``rest`` and ``terminal`` gave was refused: the next terminal frame follows what was written."""
+        self._sequence = self._written
 
     def terminal(self, result: RunResult) -> tuple[int, bytes]:
         """The last frame, to be handed to finish after ``flush``. A large result stands in the run's record alone."""
@@ -185,7 +198,7 @@ class Publisher:
 
     async def _write(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting and not (self._held and self._waiting.is_one_batch):
                 batch = [self._number(event) for event in self._waiting.take()]
                 await until_answered(lambda: self._append(batch), self._guard, f"events of run {self._admission.run}")  # noqa: B023
                 self._written = self._sequence

@@ -8,17 +8,18 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
+from redis.exceptions import ResponseError
 
 from runtime_core import logs
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.frame import RunIds
 from runtime_core.contracts.run import ErrorDetails, RunRequest, RunResult, StopReason
-from runtime_core.errors import ExecutionError, InvalidInputError, LeaseLost
+from runtime_core.errors import ExecutionError, InvalidInputError, LeaseLost, RunlaneError
 from runtime_core.events.bus import RuntimeEvent
 from runtime_core.ids import split_run_id, split_session_key
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.kernel.validation import json_output
-from runtime_core.store.attempts import Admission
+from runtime_core.store.attempts import Admission, NumberedFrame
 from workers.execution.attempts import Attempt, AttemptTable, StopCause
 from workers.execution.host import FleetHost, Services
 from workers.execution.measures import AttemptMeasures
@@ -151,18 +152,15 @@ class _Execution:
     async def _run(self) -> RunResult | None:
         attempt = self._attempt
         attempt.work = asyncio.create_task(self._work(), name=f"run {self._admission.run}")
-        if attempt.cause is not None:  # it was stopped before it started
-            attempt.work.cancel()
         await self._supervise(attempt.work)
         try:
             unwritten = await self._publisher.flush()
             if attempt.cause is not None and not attempt.cause.writes_finish:
                 return None
             if unwritten is None:
-                result = self._describe(attempt.work)
+                result = await self._finish(self._describe(attempt.work))
             else:
-                result = self._stamped(self._failed(StopReason.FAILED, unwritten))
-            await self._finish(result)
+                result = await self._finish(self._stamped(self._failed(StopReason.FAILED, unwritten)))
         except LeaseLost:
             logger.warning("run %s: the lease of its partition is lost, its result is dropped", self._admission.run)
             return None
@@ -194,7 +192,9 @@ class _Execution:
             raise self._unreadable
         await self._before_call()  # since admit answered, the process may have been stopped and the partition taken
         with logs.bound(partition=self._admission.lease.partition):
-            return await self._runtime.execute(self._request, self._scope)
+            result = await self._runtime.execute(self._request, self._scope)
+        self._publisher.hold()
+        return result
 
     async def free_when_ended(self) -> None:
         if self._attempt.work is not None:
@@ -206,13 +206,15 @@ class _Execution:
 
     async def _supervise(self, work: asyncio.Task[RunResult]) -> None:
         """Wait for the agent's code; once it is to stop, no longer than the grace."""
-        stopping = asyncio.create_task(self._attempt.stopping.wait())
-        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            await asyncio.wait({work}, timeout=_CANCEL_GRACE)
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        work.add_done_callback(lambda _: over.set())
+        self._attempt.on_stop = lambda: loop.call_later(_CANCEL_GRACE, over.set)
+        if self._attempt.cause is not None:  # it was stopped before it started
+            work.cancel()
+            self._attempt.on_stop()
+        await over.wait()
         if not work.done():
             work.cancel()  # the first may have been lost; the run ends now, whatever its code does
-        stopping.cancel()
 
     def _describe(self, work: asyncio.Task[RunResult]) -> RunResult:
         """The result to record, whatever became of the code."""
@@ -263,11 +265,26 @@ class _Execution:
             run_id=self._request.run_id, stop_reason=status, error_details=ErrorDetails.from_exception(error)
         )
 
-    async def _finish(self, result: RunResult) -> None:
-        terminal = self._publisher.terminal(result)
-        hold = not self.code_has_ended
+    async def _finish(self, result: RunResult) -> RunResult:
+        """Write the last frames and the result; if Redis refuses the frames for good, the run has failed."""
+        frames = self._publisher.rest()
+        try:
+            await self._write_finish(result, frames)
+        except (RunlaneError, ResponseError) as refused:
+            if isinstance(refused, LeaseLost) or not frames:
+                raise
+            logger.exception("events of run %s cannot be written", self._admission.run)
+            self._publisher.drop()
+            result = self._stamped(self._failed(StopReason.FAILED, refused))
+            await self._write_finish(result, [])
+        return result
+
+    async def _write_finish(self, result: RunResult, frames: list[NumberedFrame]) -> None:
+        terminal, hold = self._publisher.terminal(result), not self.code_has_ended
         await until_answered(
-            lambda: self._store.finish(self._admission, result=result, terminal=terminal, hold_session=hold),
+            lambda: self._store.finish(
+                self._admission, result=result, terminal=terminal, frames=frames, hold_session=hold
+            ),
             self._guard,
             f"the result of run {self._admission.run}",
         )

@@ -92,6 +92,10 @@ class TaskPool(BasePool):
         """Start ``coroutine`` on the loop, from any thread. RuntimeError once the pool has stopped."""
         return self._thread.submit(coroutine)
 
+    def call_on_loop(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function(*args)`` called on the loop, from any thread, in order. What it raises is logged."""
+        self._thread.call(function, *args)
+
     def call_on_hub(self, function: Callable[..., Any], *args: Any) -> None:
         """Have ``function(*args)`` called on Celery's hub thread within about 2 ms; from any thread, in order.
 
@@ -175,7 +179,7 @@ class TaskPool(BasePool):
         job = self.jobs.get(pid)
         if job is not None and not job.ended:
             job.announced = True
-            self.loop.call_soon_threadsafe(self._end, job, Ending.TERMINATE)
+            self.call_on_loop(self._end, job, Ending.TERMINATE)
 
     def stop(self) -> None:
         # Celery's signal handler of a cold shutdown calls it, too. The loop goes on: steps that stop before the pool
@@ -203,7 +207,7 @@ class TaskPool(BasePool):
         self._queued.clear()
         try:
             for job in list(self.jobs.values()):
-                self.loop.call_soon_threadsafe(self._end, job, Ending.TERMINATE)
+                self.call_on_loop(self._end, job, Ending.TERMINATE)
         except RuntimeError:  # the loop has stopped before, and the jobs with it
             return
         deadline = time.monotonic() + self.ending_grace + 1.0
@@ -240,7 +244,7 @@ class TaskPool(BasePool):
                 job.on_accepted(job.number, time.monotonic())
             except Exception:
                 logger.exception("a job was accepted, but Celery could not take note")
-        self.loop.call_soon_threadsafe(self._spawn, job)
+        self.call_on_loop(self._spawn, job)
 
     def _complete(self, job: Job) -> None:
         self.jobs.pop(job.number, None)

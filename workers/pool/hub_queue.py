@@ -30,6 +30,8 @@ class HubQueue:
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         # Never closed: a late writer must not hit a file that got its number.
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        #: The hub has been woken and has not begun to drain: whoever calls now need not wake it again.
+        self._woken = False
 
     def register(self, hub: Any) -> None:
         """Let ``hub`` serve the queue; needed again after each ``hub.reset()``."""
@@ -38,7 +40,8 @@ class HubQueue:
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Have ``function(*args)`` called on the hub's thread, in the order of calls. From any thread."""
         self._calls.append((function, args))
-        os.eventfd_write(self._event, 1)
+        if not self._woken:
+            self._wake()
 
     def drain(self) -> None:
         """Make the calls queued so far. Only on the hub's thread.
@@ -48,6 +51,9 @@ class HubQueue:
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._event)
+        # After the read, which would take the wake-up of one that comes between; before the calls are counted: one that
+        # comes now is among them, or wakes the hub again.
+        self._woken = False
         # Not "until empty": calls that queue more must not keep the hub from its sockets; the eventfd fires again.
         for _ in range(len(self._calls)):
             try:
@@ -57,7 +63,7 @@ class HubQueue:
             try:
                 function(*args)
             except (ConsumerRestart, WorkerShutdown, WorkerTerminate):
-                os.eventfd_write(self._event, 1)  # for the calls that are left
+                self._wake()  # for the calls that are left
                 raise
             except BaseException:
                 logger.exception("call on the hub failed: %r", function)
@@ -65,3 +71,7 @@ class HubQueue:
     def wait(self, timeout: float) -> None:
         """Wait until something is queued, at most ``timeout`` seconds; for when the hub no longer runs."""
         select.select([self._event], [], [], timeout)
+
+    def _wake(self) -> None:
+        self._woken = True
+        os.eventfd_write(self._event, 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from celery.utils.log import get_logger
@@ -25,6 +26,9 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._stopping = False
+        self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        #: The loop has been woken for calls and has not begun to make them.
+        self._woken = False
 
     def start(self) -> None:
         """Returns when the loop runs."""
@@ -41,12 +45,36 @@ class LoopThread:
             coroutine.close()
             raise
 
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function(*args)`` called on the loop's thread, from any thread, in the order of calls.
+
+        Many calls cost one wake-up, which is what is dear: a system call, and the other thread's turn. RuntimeError
+        once the loop has stopped.
+        """
+        self._calls.append((function, args))
+        if not self._woken:
+            self._woken = True
+            try:
+                self.loop.call_soon_threadsafe(self._make_calls)
+            except RuntimeError:
+                self._woken = False
+                raise
+
     def stop(self) -> None:
         """Cancel what still runs, wait for it at most STOP_GRACE, close the loop. May be called twice."""
         if self._thread.is_alive():
             self._stopping = True
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(STOP_GRACE + 1.0)
+
+    def _make_calls(self) -> None:
+        self._woken = False  # before the calls are counted: one that comes now is among them, or wakes the loop again
+        for _ in range(len(self._calls)):
+            function, args = self._calls.popleft()
+            try:
+                function(*args)
+            except Exception:
+                logger.exception("call on the loop failed: %r", function)
 
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -114,6 +114,30 @@ local function append_log(id, frames)
   call('HSET', run_key(id), 'sequence', integer(frames[#frames][1]), 'log_bytes', integer(bytes))
 end
 
+-- Append and publish an attempt's batch, in ARGV from `first` on, each frame as: sequence logged(1|0) bytes payload('' if the
+-- bytes hold it). A number already stored must hold the same bytes and is skipped; a frame that is not logged is published
+-- only. `next` is the sequence of what is to follow the batch, if that is known.
+-- → the last sequence, or nil and the reply that refuses the batch: then nothing is written
+local function append_batch(id, last, first, next)
+  local logged, live = {}, {}
+  for i = first, #ARGV, 4 do
+    local sequence, bytes = tonumber(ARGV[i]), ARGV[i + 2]
+    if ARGV[i + 1] == '0' then live[#live + 1] = bytes
+    elseif sequence == last + 1 then
+      logged[#logged + 1] = {sequence, bytes, ARGV[i + 3]}
+      last = sequence
+    elseif sequence > last then return nil, {'GAP', integer(last)}
+    else
+      local stored = call('XRANGE', log_key(id), ARGV[i] .. '-0', ARGV[i] .. '-0')[1]
+      if stored and stored[2][2] ~= bytes then return nil, {'MISMATCH', ARGV[i]} end
+    end
+  end
+  if next and next ~= last + 1 then return nil, {'GAP', integer(last)} end
+  if #logged > 0 then append_log(id, logged) end
+  for _, bytes in ipairs(live) do call('PUBLISH', prefix .. 'events:' .. id, bytes) end
+  return last
+end
+
 -- A frame that no attempt emits; the same object as contracts/frame.py encodes.
 local function script_frame(sequence, attempt, event, config_version, ids, payload, live)
   return '{"v":1,"logged":' .. (live and 'false' or 'true') .. ',"sequence":' .. integer(sequence) .. ',"attempt":' .. attempt .. ',"event":"' .. event

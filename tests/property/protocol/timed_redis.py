@@ -25,12 +25,10 @@ class TimedRedis:
         #: Scripts that are still answered before the connection breaks, once; None: it holds.
         self.breaks_after: int | None = None
 
-    def evalsha(self, sha: str, keys: int, key: str, _: str, *values: Any) -> Any:
-        self._count()
-        return self.client.evalsha(sha, keys, key, self.now_ms, *values)
-
-    def eval(self, script: str, keys: int, key: str, _: str, *values: Any) -> Any:
-        return self.client.eval(script, keys, key, self.now_ms, *values)
+    def execute_command(self, *command: Any) -> Any:
+        if command[0] == "EVALSHA":
+            self._count()
+        return self.client.execute_command(*_at(self.now_ms, command))
 
     def pipeline(self, *, transaction: bool) -> TimedPipeline:
         return TimedPipeline(self.client.pipeline(transaction=transaction), self.now_ms)
@@ -47,13 +45,18 @@ class TimedRedis:
         self.breaks_after -= 1
 
 
+def _at(now_ms: int, command: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``command``; a script with that time in its ARGV[1]."""
+    return (*command[:4], now_ms, *command[5:]) if command[0] in ("EVALSHA", "EVAL") else command
+
+
 class TimedPipeline:
     def __init__(self, pipeline: Any, now_ms: int) -> None:
         self._pipeline = pipeline
         self._now_ms = now_ms
 
-    def evalsha(self, sha: str, keys: int, key: str, _: str, *values: Any) -> None:
-        self._pipeline.evalsha(sha, keys, key, self._now_ms, *values)
+    def execute_command(self, *command: Any) -> None:
+        self._pipeline.execute_command(*_at(self._now_ms, command))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pipeline, name)
