@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 #: Seconds between two tries to reach Redis again. Kombu waits 2, 4, 6, … 30 s: for so long after a long outage a
 #: worker would serve nothing, and its leases would lapse, since they are renewed only while the consumer works.
 RECONNECT_INTERVAL = 1
-#: Seconds for which Celery's events of tasks gather before they are published. Celery publishes them at each turn of the
-#: hub, two or three at a time, which costs a run 0.2 ms.
+#: Seconds for which Celery's events of tasks gather before they are published. Celery publishes them at each turn of
+#: the hub, two or three at a time, which costs a run 0.2 ms.
 EVENTS_INTERVAL = 0.05
 #: Events that may gather.
 EVENTS_AT_MOST = 1000
@@ -45,7 +45,8 @@ class Consumer(StockConsumer):
         if now >= self._flush_due:  # not a flag: a hub that is reset forgets its timers
             self._flush_due = now + EVENTS_INTERVAL
             self.event_dispatcher.buffer_limit = EVENTS_AT_MOST
-            self.timer.call_after(EVENTS_INTERVAL, self._flush_events)
+            timer: Any = self.timer
+            timer.call_after(EVENTS_INTERVAL, self._flush_events)
 
     def ensure_connected(self, conn: Any) -> Any:
         # An attribute, because Celery passes no intervals and kombu takes them from nowhere else.

@@ -52,10 +52,12 @@ async def run_fleet_script(redis: Redis, name: str, key: str, *values: Argument)
 
 async def _run(redis: Redis, name: str, values: Sequence[Argument]) -> list[Any]:
     try:
-        return await redis.execute_command("EVALSHA", sha(name), 1, *values)
+        call: Any = redis.execute_command("EVALSHA", sha(name), 1, *values)
+        return await call
     except NoScriptError:
+        call = redis.execute_command("EVAL", source(name), 1, *values)
         try:
-            return await redis.execute_command("EVAL", source(name), 1, *values)
+            return await call
         except ResponseError as error:
             raise outage(error) or error from None
     except ResponseError as error:

@@ -77,6 +77,12 @@ class Hub:
     def submit(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self._process.start(work)
 
+    def call_on_loop(self, function: Callable[..., Any], *args: Any) -> None:
+        async def call() -> None:
+            function(*args)
+
+        self._process.start(call())
+
     def call_on_hub(self, function: Callable[..., Any], *args: Any) -> None:
         self._calls.append((function, args))
         self._wake.set()
