@@ -73,10 +73,10 @@ def span(
 
     An exception that leaves the block marks it as failed, a cancellation does not.
     """
-    if trace is None:
-        yield Span()
-        return
     carried = {} if parent is None else _carried(parent)
+    if trace is None or (not carried and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)):
+        yield Span()  # nobody has configured an SDK, and no context is to be handed on
+        return
     context = _propagator.extract(carried) if carried else None
     with trace.get_tracer("runlane").start_as_current_span(
         name, context=context, kind=trace.SpanKind[kind], record_exception=False, set_status_on_exception=False

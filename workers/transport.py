@@ -18,6 +18,7 @@ Importing this module makes it the transport of ``redis://``, ``rediss://`` and 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -211,7 +212,7 @@ class Channel(stock.Channel):
 
     def _deliver_or_drop(self, raw: bytes, queue: str) -> None:
         try:
-            self.connection._deliver(loads(raw.decode()), queue)
+            self.connection._deliver(json.loads(raw), queue)
         except _TROUBLE:
             raise
         except Exception:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -41,7 +42,7 @@ SHORT_TEXT = 256
 _LONGEST_TEXT = 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class RunIds:
     """Whose event it is."""
 
@@ -58,6 +59,10 @@ class RunIds:
             agent_id=request.agent_id,
             parent_run_id=request.parent_run_id,
         )
+
+    @cached_property
+    def as_json(self) -> bytes:
+        return to_json(self.as_dict())
 
     def as_dict(self) -> dict[str, str | None]:
         return {
@@ -113,10 +118,15 @@ def encode_frame_around(frame: Frame, payload: bytes) -> bytes:
     stored = "" if frame.stored is None else f'"stored":{frame.stored},'
     head = (
         f'{{"v":{VERSION},"logged":{"true" if frame.logged else "false"},"sequence":{frame.sequence},'
-        f'"attempt":{frame.attempt},"event":{json.dumps(frame.event)},"timestamp_ms":{frame.timestamp_ms},'
-        f'"config_version":{json.dumps(frame.config_version)},{stored}"ids":'
+        f'"attempt":{frame.attempt},"event":{_name(frame.event)},"timestamp_ms":{frame.timestamp_ms},'
+        f'"config_version":{"null" if frame.config_version is None else frame.config_version},{stored}"ids":'
     )
-    return b"".join((head.encode(), to_json(frame.ids.as_dict()), b',"payload":', payload, b"}"))
+    return b"".join((head.encode(), frame.ids.as_json, b',"payload":', payload, b"}"))
+
+
+@lru_cache(maxsize=1024)
+def _name(event: str) -> str:
+    return json.dumps(event)
 
 
 def decode_frame(data: bytes | str) -> Frame:

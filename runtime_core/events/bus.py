@@ -177,27 +177,33 @@ class RunEvents:
         self._watch = watch
         self._scope = scope
         self._stamped = ids.as_dict()
+        self._stamps = {**self._stamped, "attempt": scope.attempt, "config_version": scope.config_version}
         self._open = True
         self._follower: EventFollower | None = None
 
     async def emit(self, event_name: str, /, **payload: Any) -> RuntimeEvent:
         """Emit an event of this run: local handlers first, then the sink. The sink may wait or raise LeaseLost."""
-        event = RuntimeEvent(
-            name=event_name,
-            payload={key: value for key, value in payload.items() if not self._repeats_id(key, value)},
-            ids=self.ids,
-            attempt=self._scope.attempt,
-            config_version=self._scope.config_version,
-        )
+        own = {key: value for key, value in payload.items() if not self._repeats_id(key, value)}
+        event = self._event(event_name, own, now_ms())
         if self._follower is None or not self._follower.silences(event_name):
             if self._watch is not None:
                 self._watch(event)
-            await deliver(self._bus, replace(event, payload=event.stamped_payload))
+            await deliver(self._bus, self._event(event_name, self._stamps | event.payload, event.timestamp_ms))
             if self._open and self._scope.sink is not None:
                 await self._scope.sink(_public(event))
         if self._follower is not None:
             await self._follower.passed(event_name)
         return event
+
+    def _event(self, name: str, payload: dict[str, Any], timestamp_ms: int) -> RuntimeEvent:
+        return RuntimeEvent(
+            name=name,
+            payload=payload,
+            ids=self.ids,
+            attempt=self._scope.attempt,
+            config_version=self._scope.config_version,
+            timestamp_ms=timestamp_ms,
+        )
 
     def follow(self, follower: EventFollower) -> None:
         """Tell ``follower`` of every event from now on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from runtime_core.clock import boot_seconds, now_ms
 from runtime_core.contracts.frame import (
@@ -17,7 +17,6 @@ from runtime_core.contracts.frame import (
     TERMINAL_EVENT,
     Frame,
     RunIds,
-    encode_frame,
     encode_frame_around,
     encode_payload,
     short_fields,
@@ -147,12 +146,11 @@ class Publisher:
         """The last frame, to be handed to finish after ``flush``. A large result stands in the run's record alone."""
         encoded = result.model_dump_json().encode()
         stored = len(encoded) if len(encoded) > INLINE_BYTES else None
-        payload: dict[str, Any] = {"stop_reason": result.stop_reason}
-        if stored is None:
-            payload["result"] = result.model_dump(mode="json")
+        shown = b"" if stored else b',"result":' + encoded
+        payload = b'{"stop_reason":"' + result.stop_reason.encode() + b'"' + shown + b"}"
         self._sequence += 1
         self._a_chunk_came()
-        return self._sequence, encode_frame(self._frame(TERMINAL_EVENT, now_ms(), payload=payload, stored=stored))
+        return self._sequence, encode_frame_around(self._frame(TERMINAL_EVENT, now_ms(), stored=stored), payload)
 
     def _a_chunk_came(self) -> None:
         if self._on_first_chunk is not None:
@@ -181,7 +179,6 @@ class Publisher:
         timestamp_ms: int,
         *,
         logged: bool = True,
-        payload: dict[str, Any] | None = None,
         stored: int | None = None,
     ) -> Frame:
         return Frame(
@@ -192,7 +189,6 @@ class Publisher:
             timestamp_ms=timestamp_ms,
             ids=self._ids,
             config_version=self._admission.config_version,
-            payload=payload or {},
             stored=stored,
         )
 
