@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import threading
 from collections.abc import Callable, Iterator
@@ -246,3 +247,49 @@ def test_celery_may_hold_as_many_messages_as_there_are_slots_less_those_on_their
     assert pool.num_processes == 1
     pool.waiting = 2
     assert pool.num_processes == 3
+
+
+def test_a_call_that_comes_while_the_hub_is_woken_costs_no_later_one_its_wake_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A wake-up stands for all calls until the hub reads it; one that is made just before the read is in this drain."""
+    queue, made = HubQueue(), list[str]()
+    read = os.eventfd_read
+
+    def read_late(event: int) -> int:
+        queue.call(made.append, "just before")
+        return read(event)
+
+    queue.call(made.append, "first")
+    monkeypatch.setattr(os, "eventfd_read", read_late)
+    queue.drain()
+    monkeypatch.setattr(os, "eventfd_read", read)
+    assert made == ["first", "just before"]
+
+    queue.call(made.append, "later")
+    queue.wait(5.0)
+    assert select.select([queue._event], [], [], 0)[0], "nobody would have woken the hub"
+    queue.drain()
+    assert made[-1] == "later"
+
+
+def test_calls_of_a_loop_share_a_wake_up_and_keep_their_order(thread: LoopThread) -> None:
+    made, done = list[int](), threading.Event()
+    woken: list[object] = []
+    wake = thread.loop.call_soon_threadsafe
+    hold = threading.Event()
+    thread.call(hold.wait)
+    thread.loop.call_soon_threadsafe = lambda *call: woken.append(wake(*call))  # type: ignore[method-assign]
+    for number in range(100):
+        thread.call(made.append, number)
+    thread.call(failing_call)
+    thread.call(done.set)
+    hold.set()
+
+    assert done.wait(5.0), "an exception of one call stopped those behind it"
+    assert made == list(range(100))
+    assert len(woken) <= 1
+
+
+def failing_call() -> None:
+    raise ValueError("of one call")

@@ -41,6 +41,7 @@ class Spans:
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     monkeypatch.setattr(trace, "get_tracer", _PROVIDER.get_tracer)
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: _PROVIDER)
     _EXPORTER.clear()
     return Spans()
 
