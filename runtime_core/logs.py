@@ -93,6 +93,11 @@ def bound(**facts: Any) -> AbstractContextManager[Any]:
     return structlog.contextvars.bound_contextvars(**facts)
 
 
+def bind(**facts: Any) -> None:
+    """Lines of this task, and of tasks that begin in it, carry ``facts`` from now on."""
+    structlog.contextvars.bind_contextvars(**facts)
+
+
 def _formatter(config: LoggingConfig) -> logging.Formatter:
     def hide(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         line.pop("message", None)  # another handler's formatter has left it in the record

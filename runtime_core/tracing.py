@@ -10,7 +10,7 @@ Spans say who, when and how it ended: ids, models, tokens, codes of errors. What
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Any, Final
 
@@ -65,19 +65,22 @@ class Span:
             self._span.end()
 
 
-@contextmanager
 def span(
     name: str, *, kind: SpanKind = SpanKind.INTERNAL, parent: RunRequest | None = None, **attributes: Value | None
-) -> Generator[Span]:
+) -> AbstractContextManager[Span]:
     """A span around a block, and current in it; a child of the one that ``parent`` carries, else of the current one.
 
     An exception that leaves the block marks it as failed, a cancellation does not.
     """
     carried = {} if parent is None else _carried(parent)
     if trace is None or (not carried and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)):
-        yield Span()  # nobody has configured an SDK, and no context is to be handed on
-        return
-    context = _propagator.extract(carried) if carried else None
+        return nullcontext(Span())  # nobody has configured an SDK, and no context is to be handed on
+    return _opened(name, kind, _propagator.extract(carried) if carried else None, attributes)
+
+
+@contextmanager
+def _opened(name: str, kind: SpanKind, context: Any, attributes: Mapping[str, Value | None]) -> Generator[Span]:
+    assert trace is not None
     with trace.get_tracer("runlane").start_as_current_span(
         name, context=context, kind=trace.SpanKind[kind], record_exception=False, set_status_on_exception=False
     ) as opened:

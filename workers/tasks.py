@@ -43,11 +43,6 @@ def doorbell_strategy(task: Any, app: Any, consumer: Any) -> Any:
     return on_doorbell
 
 
-def _ending() -> StopCause | None:
-    job = current_job()
-    return _CAUSE[job.ending] if job is not None and job.ending is not None else None
-
-
 @shared_task(
     name=EXECUTE_TASK,
     bind=True,
@@ -71,7 +66,9 @@ def _end(attempt: Attempt | None) -> Exception | None:
     if isinstance(attempt.answer, Refusal):
         process.table.leave(attempt)
         return celery_ending(attempt.answer.announce, attempt.answer.error)
-    result: RunResult | None = await_(process.runner.execute(attempt, _ending))
+    if (job := current_job()) is not None:  # what writes the finish is not to be cut short
+        job.on_ending = lambda ending: attempt.stop(_CAUSE[ending])
+    result: RunResult | None = await_(process.runner.execute(attempt))
     return celery_ending(result.stop_reason, result.error_details) if result else celery_ending(None, None)
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from queue import Empty
+from sys import intern
 from typing import Any, Final, Literal, cast
 
 import kombu.transport
@@ -212,7 +213,11 @@ class Channel(stock.Channel):
 
     def _deliver_or_drop(self, raw: bytes, queue: str) -> None:
         try:
-            self.connection._deliver(json.loads(raw), queue)
+            message = json.loads(raw)
+            # A worker holds a message for as long as its run goes on; else each had names of its own for the same.
+            message["headers"] = {intern(name): value for name, value in message["headers"].items()}
+            message["properties"] = {intern(name): value for name, value in message["properties"].items()}
+            self.connection._deliver(message, queue)
         except _TROUBLE:
             raise
         except Exception:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from runtime_core.contracts.run import DepsFactory
@@ -17,17 +17,18 @@ from runtime_core.wording import in_words
 logger = logging.getLogger(__name__)
 
 
-@asynccontextmanager
-async def built_deps(deps: Any, listed: Sequence[str]) -> AsyncGenerator[Any]:
+def built_deps(deps: Any, listed: Sequence[str]) -> AbstractAsyncContextManager[Any]:
     """What the run's plugins get as ``context.deps``. What a factory has made is closed in the end.
 
     Raises ConfigError for an unknown factory, InvalidInputError for arguments that it does not take, PluginError for
     what it raises; a RunlaneError of its own passes as it is, so that it may say that trying again helps.
     """
     named = DepsFactory.of(deps)
-    if named is None:
-        yield deps
-        return
+    return nullcontext(deps) if named is None else _built(named, listed)
+
+
+@asynccontextmanager
+async def _built(named: DepsFactory, listed: Sequence[str]) -> AsyncGenerator[Any]:
     made = await _made(await asyncio.to_thread(find, named.factory, listed), named)
     try:
         yield made

@@ -6,7 +6,6 @@ Whatever a diagnostics plugin raises is logged: it never changes what came of a 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -43,16 +42,18 @@ class RunDiagnosis:
         self._plugin = plugin
         self._ref = ref
         self._request = request
-        self._events: deque[RuntimeEvent] = deque(maxlen=ref.error_snapshot_last_n)
-        self._tool_calls: deque[dict[str, Any]] = deque(maxlen=_TOOL_CALLS)
+        self._events: list[RuntimeEvent] = []
+        self._tool_calls: list[dict[str, Any]] = []
         self.context: RunContext[Any] | None = None
         self.error: BaseException | None = None
 
     def watch(self, event: RuntimeEvent) -> None:
         """Every event of the run passes here."""
         self._events.append(event)
+        del self._events[: max(0, len(self._events) - self._ref.error_snapshot_last_n)]
         if event.name == "tool.called":
             self._tool_calls.append({key: event.payload.get(key) for key in ("tool_id", "params", "call_id")})
+            del self._tool_calls[:-_TOOL_CALLS]
         elif event.name in ("llm.succeeded", "llm.failed"):
             self._record(event.payload)
 
@@ -80,7 +81,7 @@ class RunDiagnosis:
             logger.exception("the diagnostics of run %s failed", self._request.run_id)
 
     def _capture(self, error: BaseException, result: RunResult) -> Any:
-        context, calls = self.context, list(self._tool_calls)
+        context, calls = self.context, self._tool_calls
         if context is not None:
             context.scratch[TOOL_CHAIN_KEY] = calls
         capture: Callable[..., Any] = (

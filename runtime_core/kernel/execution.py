@@ -32,7 +32,7 @@ from runtime_core.kernel.local_host import LocalHost, LocalState
 from runtime_core.kernel.outcome import as_run_result, failed_result, is_failure
 from runtime_core.kernel.output_type import class_of
 from runtime_core.kernel.router import AgentRouter
-from runtime_core.kernel.run_span import run_span
+from runtime_core.kernel.run_span import note_end, run_span
 from runtime_core.kernel.threads import LiveThreads
 from runtime_core.llm.clients import LLMClients
 from runtime_core.llm.traced import traced
@@ -82,7 +82,7 @@ class Execution:
         failure: BaseException | None = None
         try:
             known = {"run_id": ids.run_id, "session_id": ids.session_id, "attempt": scope.attempt}
-            with logs.bound(**known), run_span(request, scope) as ended:
+            with logs.bound(**known), run_span(request, scope) as current:
                 try:
                     result = await self._attempt(request, scope, events, diagnosis)
                 except BaseException as error:
@@ -90,7 +90,7 @@ class Execution:
                         raise
                     failure = diagnosis.error = error
                     result = failed_result(request, error)
-                ended(result)
+                note_end(current, result)
             result.metadata = {"agent_id": ids.agent_id, "session_id": ids.session_id, **result.metadata}
             await _announce_end(events, result, duration_ms=round((time.monotonic() - started) * 1000))
             await diagnosis.ended(result)
@@ -120,7 +120,7 @@ class Execution:
         ):
             await events.emit("run.validated")
             result = await (
-                self._run_by_plugin(prepared.model_copy(update={"deps": deps}), plugins)
+                self._run_by_plugin(prepared, deps, plugins)
                 if self.runtime_plugin is not None
                 else Lifecycle(
                     request=prepared,
@@ -186,7 +186,8 @@ class Execution:
 
         return partial(AgentRouter, multi_agent, session_manager=self.session_manager, check_agent=check_agent)
 
-    async def _run_by_plugin(self, request: RunRequest, plugins: AgentPlugins) -> RunResult:
+    async def _run_by_plugin(self, request: RunRequest, deps: Any, plugins: AgentPlugins) -> RunResult:
+        request.deps = deps
         returned: Any = await self.runtime_plugin.run(
             request=request,
             app_config=self.versions.config,

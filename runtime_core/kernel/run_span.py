@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.run import RunRequest, RunResult, StopReason
-from runtime_core.tracing import SpanKind, span
+from runtime_core.tracing import Span, SpanKind, span
 
 
-@contextmanager
-def run_span(request: RunRequest, scope: RunScope) -> Generator[Callable[[RunResult], None]]:
-    """A child of the span in which the run was submitted; gives what is to be called with the run's result."""
-    with span(
+def run_span(request: RunRequest, scope: RunScope) -> AbstractContextManager[Span]:
+    """A child of the span in which the run was submitted."""
+    return span(
         f"run {request.agent_id}",
         kind=SpanKind.CONSUMER if scope.pinned else SpanKind.INTERNAL,
         parent=request,
@@ -24,12 +22,12 @@ def run_span(request: RunRequest, scope: RunScope) -> Generator[Callable[[RunRes
         runlane__tenant=scope.tenant,
         runlane__attempt=scope.attempt,
         runlane__config_version=scope.config_version,
-    ) as current:
+    )
 
-        def ended(result: RunResult) -> None:
-            current.note(runlane__stop_reason=result.stop_reason.value)
-            if result.stop_reason is not StopReason.COMPLETED:
-                details = result.error_details
-                current.failed(details.code if details else f"run.{result.stop_reason}")
 
-        yield ended
+def note_end(current: Span, result: RunResult) -> None:
+    """How the run ended."""
+    current.note(runlane__stop_reason=result.stop_reason.value)
+    if result.stop_reason is not StopReason.COMPLETED:
+        details = result.error_details
+        current.failed(details.code if details else f"run.{result.stop_reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -46,19 +46,19 @@ class LLMClients:
         if agent.llm is not None:
             self._get(agent.id, agent.llm)
 
-    @asynccontextmanager
-    async def use(self, agent: AgentDefinition) -> AsyncGenerator[LLMClient | None]:
+    def use(self, agent: AgentDefinition) -> AbstractAsyncContextManager[LLMClient | None]:
         """The agent's client, open for the length of the context; None for an agent without ``llm``."""
-        if agent.llm is None:
-            yield None
-            return
-        shared = self._get(agent.id, agent.llm)
+        return nullcontext() if agent.llm is None else self._use(agent.id, agent.llm)
+
+    @asynccontextmanager
+    async def _use(self, agent_id: str, options: LLMOptions) -> AsyncGenerator[LLMClient]:
+        shared = self._get(agent_id, options)
         shared.users += 1
         try:
             yield shared.client
         finally:
             shared.users -= 1
-            if shared.users == 0 and self._shared.get(_key(agent.id, agent.llm)) is not shared:
+            if shared.users == 0 and self._shared.get(_key(agent_id, options)) is not shared:
                 await shared.client.close()
 
     async def keep(self, agents: Iterable[AgentDefinition]) -> None:

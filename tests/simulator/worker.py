@@ -267,7 +267,7 @@ class SimulatedWorker:
             if isinstance(attempt.answer, Refusal):
                 self.worker.table.leave(attempt)
             else:
-                await self.worker.runner.execute(attempt, lambda: None)
+                await self.worker.runner.execute(attempt)
         finally:
             self.hub.executing -= 1
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from runtime_core.clock import boot_seconds
@@ -49,8 +50,6 @@ class Attempt:
         self.work: asyncio.Task[RunResult] | None = None
         #: Called when it is made to end.
         self.on_stop: Callable[[], object] = lambda: None
-        #: What its run waits for may have come.
-        self.woken = asyncio.Event()
         #: Waits of its run that are under way: it holds no slot then, and its partition counts as quiet.
         self.waits = 0
         #: Whether a later attempt would go on where this one is cut.
@@ -62,6 +61,11 @@ class Attempt:
         at_work = "waiting" if self.waits else "executing"
         state = "admitting" if self.answer is None else self.cause or (at_work if self.work else "admitted")
         return f"<Attempt {self.run} {state}>"
+
+    @cached_property
+    def woken(self) -> asyncio.Event:
+        """What its run waits for may have come."""
+        return asyncio.Event()
 
     @contextmanager
     def waiting(self) -> Generator[bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +41,7 @@ class EventBuffer:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[WaitingEvent] = deque()
+        self._waiting: list[WaitingEvent] = []
         self._bytes = 0
 
     def __repr__(self) -> str:
@@ -81,14 +80,13 @@ class EventBuffer:
 
     def take(self) -> list[WaitingEvent]:
         """The oldest events, as many as one script may write; at least one if there is any."""
-        batch: list[WaitingEvent] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_EVENTS:
-            size += self._waiting[0].size
-            if batch and size > BATCH_BYTES:
+        count = size = 0
+        for event in self._waiting[:BATCH_EVENTS]:
+            if count and size + event.size > BATCH_BYTES:
                 break
-            batch.append(self._waiting.popleft())
-        self._bytes -= sum(event.size for event in batch)
+            count, size = count + 1, size + event.size
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._bytes -= size
         return batch
 
     def clear(self) -> None:

@@ -102,8 +102,8 @@ class Publisher:
         self._sequence = self._written = admission.sequence
         self._waiting = EventBuffer()
         self._writer: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
-        self._room.set()
+        #: There while the buffer is full.
+        self._room: asyncio.Event | None = None
         self._failure: Exception | None = None
         self._held = False
 
@@ -113,12 +113,13 @@ class Publisher:
         return len(self._waiting)
 
     async def publish(self, event: RuntimeEvent) -> None:
-        await self._room.wait()
+        if self._room is not None:
+            await self._room.wait()
         if self._failure is not None:
             raise self._failure
         self._waiting.add(event)
-        if self._waiting.full:
-            self._room.clear()
+        if self._waiting.full and self._room is None:
+            self._room = asyncio.Event()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"publisher of {self._admission.run}")
         if event.name != _BEGIN_EVENT and projects(event.name):
@@ -201,7 +202,7 @@ class Publisher:
                 EVENTS.inc(len(batch))
                 PUBLISH_BATCH.observe(len(batch))
                 if not self._waiting.full:
-                    self._room.set()
+                    self._make_room()
         except Exception as error:
             self._failure = error
             self._waiting.clear()
@@ -213,7 +214,12 @@ class Publisher:
                 logger.exception("events of run %s cannot be written", self._admission.run)
         finally:
             self._writer = None
+            self._make_room()
+
+    def _make_room(self) -> None:
+        if self._room is not None:
             self._room.set()
+            self._room = None
 
     async def _append(self, batch: list[NumberedFrame]) -> None:
         if await self._store.append(self._admission, batch):

@@ -46,22 +46,13 @@ class Runner:
         self._worker = worker
         self._lingering: set[asyncio.Task[None]] = set()
 
-    async def execute(self, attempt: Attempt, ending: Callable[[], StopCause | None]) -> RunResult | None:
-        """Execute an admitted attempt. ``ending`` says why this task is cancelled, whenever it is.
-
-        What writes the finish is a task of its own: no cancellation cuts it short.
-        """
+    async def execute(self, attempt: Attempt) -> RunResult | None:
+        """Execute an admitted attempt. To end it early, stop it: a cancellation would cut its finish short."""
         admission = attempt.answer
         assert isinstance(admission, Admission)
         execution = _Execution(self._services, self._runtime, attempt, admission, self._worker, self._execute_within)
-        task = asyncio.create_task(execution.run())
         try:
-            while not task.done():
-                try:
-                    await asyncio.wait({task})
-                except asyncio.CancelledError:
-                    attempt.stop(ending() or StopCause.HANDOVER)
-            return await task
+            return await execution.run()
         finally:
             if execution.code_has_ended:
                 self._table.leave(attempt)
@@ -73,7 +64,7 @@ class Runner:
     async def _execute_within(self, attempt: Attempt) -> None:
         """Execute an attempt that was begun within another one; it ends no later than that, for the same cause."""
         self._table.enter(attempt)
-        execution = asyncio.create_task(self.execute(attempt, lambda: None))
+        execution = asyncio.create_task(self.execute(attempt))
         try:
             await asyncio.shield(execution)
         except asyncio.CancelledError:
@@ -191,8 +182,8 @@ class _Execution:
         if self._unreadable is not None:
             raise self._unreadable
         await self._before_call()  # since admit answered, the process may have been stopped and the partition taken
-        with logs.bound(partition=self._admission.lease.partition):
-            result = await self._runtime.execute(self._request, self._scope)
+        logs.bind(partition=self._admission.lease.partition)
+        result = await self._runtime.execute(self._request, self._scope)
         self._publisher.hold()
         return result
 
@@ -206,13 +197,19 @@ class _Execution:
 
     async def _supervise(self, work: asyncio.Task[RunResult]) -> None:
         """Wait for the agent's code; once it is to stop, no longer than the grace."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        work.add_done_callback(lambda _: over.set())
-        self._attempt.on_stop = lambda: loop.call_later(_CANCEL_GRACE, over.set)
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def settle(*_: object) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        work.add_done_callback(settle)
+        self._attempt.on_stop = lambda: loop.call_later(_CANCEL_GRACE, settle)
         if self._attempt.cause is not None:  # it was stopped before it started
             work.cancel()
             self._attempt.on_stop()
-        await over.wait()
+        await over
         if not work.done():
             work.cancel()  # the first may have been lost; the run ends now, whatever its code does
 

@@ -290,12 +290,14 @@ class TaskPool(BasePool):
         if job.ended or job.ending in (Ending.HARD, Ending.TERMINATE):
             return
         job.ending = ending
-        job.soft_limit_due = ending is Ending.SOFT
+        job.soft_limit_due = ending is Ending.SOFT and job.on_ending is None
         if ending is Ending.SOFT:
             self.call_on_hub(job.on_timeout, True, job.soft_limit)
         else:
             self.loop.call_later(self.ending_grace, self._abandon, job)
-        if job.task is not None:
+        if job.on_ending is not None:
+            job.on_ending(ending)
+        elif job.task is not None:
             job.task.cancel()
 
     def _abandon(self, job: Job) -> None:

@@ -61,6 +61,8 @@ class Job:
     ended: bool = False
     #: It did not end within the grace after a cancellation: reported as done while its asyncio task lives on.
     abandoned: bool = False
+    #: What the body has set to be told that it is to end, in place of being cancelled; loop thread.
+    on_ending: Callable[[Ending], object] | None = None
     task: asyncio.Task[None] | None = None
     result: Any = None
     error: ExceptionInfo | None = None

@@ -48,7 +48,7 @@ async def test_no_code_of_an_agent_begins_after_its_lease_was_lost(
     runner = Runner(services=_services(store), runtime=runtime, table=table, worker="w1")
     attempt.ownership.lost = lost
 
-    result = await runner.execute(attempt, lambda: None)
+    result = await runner.execute(attempt)
 
     assert [line["what"] for line in read_journal(journal)] == ([] if lost else ["start", "end"])
     assert (result is None) is lost
