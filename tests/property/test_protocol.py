@@ -10,6 +10,7 @@ For more, newly drawn each time: ``RUNLANE_PROTOCOL_EXAMPLES=2000 pytest tests/p
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -175,7 +176,13 @@ class Protocol(CheckedMachine):
         self, number: int, session: int, body: str, parent: int | None, deadline: int | None, tight: bool, repeat: bool
     ) -> None:
         parent_id = None if parent is None else f"r{number - parent}"
-        request = _request(number, SESSIONS[(number + session) % len(SESSIONS)], body, parent_id, deadline)
+        request = _request(
+            number,
+            SESSIONS[(number + session) % len(SESSIONS)],
+            body,
+            parent_run_id=parent_id,
+            queue_deadline_ms=deadline,
+        )
         before = self.now
         created = self.do("submit", request, tight, repeat=repeat)
         run = self.model.runs.get(ScopedRunId(f"r{number}"))
@@ -247,13 +254,20 @@ class Protocol(CheckedMachine):
         nth=newest,
         offset=st.sampled_from([1, 1, 1, 1, 0, 2]),
         status=st.sampled_from([StopReason.COMPLETED, StopReason.FAILED]),
+        texts=st.lists(st.sampled_from("xy"), max_size=2),
+        again=st.sampled_from([0, 0, 1]),
         hold=st.booleans(),
         repeat=often,
     )
-    def finish(self, nth: int, offset: int, status: StopReason, hold: bool, repeat: bool) -> None:
+    def finish(
+        self, nth: int, offset: int, status: StopReason, texts: list[str], again: int, hold: bool, repeat: bool
+    ) -> None:
+        """With its last frames, of which the first may be there already."""
         admission = self._admission(nth)
-        sequence = len(self.model.runs[admission.run].log) + offset
-        self.do("finish", admission, sequence, status, hold, repeat=repeat)
+        first = max(1, len(self.model.runs[admission.run].log) + 1 - again)
+        frames = [(first + place, True, text) for place, text in enumerate(texts)]
+        sequence = max(len(self.model.runs[admission.run].log), first - 1 + len(texts)) + offset
+        self.do("finish", admission, frames, sequence, status, hold, repeat=repeat)
 
     @precondition(lambda self: self.port.admissions)
     @rule(nth=newest, repeat=often)
@@ -280,7 +294,7 @@ class Protocol(CheckedMachine):
         self.do("stage", old, len(self.model.runs[old.run].staged), [f"{old.run}.{old.attempt}"])
         self.append(0, 1, ["x"], False, False)
         if how == "held":
-            self.finish(0, 1, StopReason.COMPLETED, True, False)
+            self.finish(0, 1, StopReason.COMPLETED, ["y"], 0, True, False)
             for run in self.model.sessions[old.session].mailbox[:1]:
                 self.do("admit", old.lease, run, self._name(), 1)
             return
@@ -299,7 +313,7 @@ class Protocol(CheckedMachine):
         self.do("append", old, [(sequence, True, "y")])
         self.do("stage", old, 0, ["late"])
         self.do("step", old, "late", "late")
-        self.do("finish", old, sequence, StopReason.COMPLETED, False)
+        self.do("finish", old, [(sequence, True, "y")], sequence + 1, StopReason.COMPLETED, False)
 
     # Deliveries that go wrong, and replies that come late
 
@@ -359,17 +373,8 @@ class Protocol(CheckedMachine):
         return self.port.admissions[-1 - nth % len(self.port.admissions)]
 
 
-def _request(
-    number: int, session: str, body: str = "hi", parent: str | None = None, deadline: int | None = None
-) -> RunRequest:
-    return RunRequest(
-        agent_id="agent",
-        session_id=session,
-        input_text=body,
-        run_id=f"r{number}",
-        parent_run_id=parent,
-        queue_deadline_ms=deadline,
-    )
+def _request(number: int, session: str, body: str = "hi", **more: Any) -> RunRequest:
+    return RunRequest(agent_id="agent", session_id=session, input_text=body, run_id=f"r{number}", **more)
 
 
 def _worker(lease: Lease) -> str:

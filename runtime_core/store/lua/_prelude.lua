@@ -107,18 +107,18 @@ local function append_log(id, frames)
     call('PUBLISH', prefix .. 'events:' .. id, frame[2])
     bytes = bytes + #frame[2] + #payload
   end
-  local length = call('XLEN', log_key(id))
+  local last = frames[#frames][1]
+  local length = (last > LOG_FRAMES or bytes > LOG_BYTES) and call('XLEN', log_key(id)) or 0  -- never more than the last number
   while length > 1 and (length > LOG_FRAMES or bytes > LOG_BYTES) do
     bytes, length = bytes - drop_oldest(id), length - 1
   end
-  call('HSET', run_key(id), 'sequence', integer(frames[#frames][1]), 'log_bytes', integer(bytes))
+  call('HSET', run_key(id), 'sequence', integer(last), 'log_bytes', integer(bytes))
 end
 
--- Append and publish an attempt's batch, in ARGV from `first` on, each frame as: sequence logged(1|0) bytes payload('' if the
--- bytes hold it). A number already stored must hold the same bytes and is skipped; a frame that is not logged is published
--- only. `next` is the sequence of what is to follow the batch, if that is known.
--- → the last sequence, or nil and the reply that refuses the batch: then nothing is written
-local function append_batch(id, last, first, next)
+-- An attempt's batch, in ARGV from `first` on, each frame as: sequence logged(1|0) bytes payload('' if the bytes hold it).
+-- A number already stored must hold the same bytes and is skipped; a frame that is not logged is published only.
+-- → the frames to log, those to publish only, the last sequence; or nil and the reply that refuses the batch
+local function read_batch(id, last, first)
   local logged, live = {}, {}
   for i = first, #ARGV, 4 do
     local sequence, bytes = tonumber(ARGV[i]), ARGV[i + 2]
@@ -132,10 +132,11 @@ local function append_batch(id, last, first, next)
       if stored and stored[2][2] ~= bytes then return nil, {'MISMATCH', ARGV[i]} end
     end
   end
-  if next and next ~= last + 1 then return nil, {'GAP', integer(last)} end
-  if #logged > 0 then append_log(id, logged) end
+  return logged, live, last
+end
+
+local function publish(id, live)
   for _, bytes in ipairs(live) do call('PUBLISH', prefix .. 'events:' .. id, bytes) end
-  return last
 end
 
 -- A frame that no attempt emits; the same object as contracts/frame.py encodes.
@@ -178,12 +179,19 @@ local function apply_entry(session, text)
   elseif kind == 'checkpoint' then call('HSET', session_key(session, 'checkpoints'), key, value) end
 end
 
+-- For keys that are seldom there: mostly one look instead of many.
+local function expire_any(seconds, ...)
+  if call('EXISTS', ...) == 0 then return end
+  for _, key in ipairs({...}) do call('EXPIRE', key, seconds) end
+end
+
 local SESSION_PARTS = {'meta', 'state', 'transcript', 'artifacts', 'checkpoints', 'stepped'}
 
 local function keep_session(session)
-  for _, part in ipairs(SESSION_PARTS) do
-    call('EXPIRE', session_key(session, part), SESSION_SECONDS)
-  end
+  local others = {}
+  for i = 2, #SESSION_PARTS do others[i - 1] = session_key(session, SESSION_PARTS[i]) end
+  call('EXPIRE', session_key(session, 'meta'), SESSION_SECONDS)
+  expire_any(SESSION_SECONDS, unpack(others))
 end
 
 -- Remember the end of a run, for people who look for it; its record says the rest.
@@ -209,29 +217,31 @@ local function wake(id)
   call('PUBLISH', family .. 'control', 'woken ' .. id)
 end
 
--- The only way into state finished. terminal: bytes of the last frame, or nil to compose one (then result is a Lua
+-- The only way into state finished. frames: its last ones, or nil to compose the terminal one (then result is a Lua
 -- table of what differs from an empty RunResult). hold: the attempt's code has not ended, so the session stays live.
-local function finish_run(id, status, result, terminal, hold)
-  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms', 'parent', 'within')
-  local session, sequence = run.session, tonumber(run.sequence) + 1
-  if not terminal then
+local function finish_run(id, status, result, frames, hold)
+  local run = record(id, 'session', 'agent', 'attempt', 'sequence', 'ids', 'config_version', 'started_ms', 'parent', 'within',
+    'cancel', 'deadline')
+  local session, staged = run.session, call('LRANGE', prefix .. 'staged:' .. id, 0, -1)
+  if not frames then
+    local sequence = tonumber(run.sequence) + 1
     result.run_id, result.task_id, result.stop_reason = string.match(id, '([^/]*)$'), id, status
     result = cjson.encode(result)
-    terminal = script_frame(sequence, run.attempt, 'run.finished', run.config_version, run.ids,
-      '{"stop_reason":"' .. status .. '","result":' .. result .. '}')
+    frames = {{sequence, script_frame(sequence, run.attempt, 'run.finished', run.config_version, run.ids,
+      '{"stop_reason":"' .. status .. '","result":' .. result .. '}')}}
     call('HSET', run_key(id), 'announced', '')  -- no attempt reports this end to Celery: its doorbell will, see admit
   else
-    for _, entry in ipairs(call('LRANGE', prefix .. 'staged:' .. id, 0, -1)) do apply_entry(session, entry) end
+    for _, entry in ipairs(staged) do apply_entry(session, entry) end
   end
-  append_log(id, {{sequence, terminal}})
+  append_log(id, frames)
   call('HSET', run_key(id), 'state', 'finished', 'status', status, 'result', result, 'finished_ms', integer(now),
     'waiting_for', '')
   local was_head = call('LINDEX', mailbox_key(session), 0) == id
   call('LREM', mailbox_key(session), 1, id)
-  call('SREM', CANCELS, id)
+  if run.cancel then call('SREM', CANCELS, id) end
   call('SREM', WOKEN, id)
-  call('ZREM', DEADLINES, id)
-  call('DEL', prefix .. 'staged:' .. id)
+  if (run.deadline or '') ~= '' then call('ZREM', DEADLINES, id) end
+  if #staged > 0 then call('DEL', prefix .. 'staged:' .. id) end
   call('HINCRBY', STATS, 'pending', -1)
   call('HINCRBY', STATS, 'finished', 1)
   note_duration(run.started_ms)
@@ -243,10 +253,9 @@ local function finish_run(id, status, result, terminal, hold)
     call('XADD', prefix .. 'dead', 'MAXLEN', '~', 10000, '*', 'run', id, 'session', session)
     call('XTRIM', prefix .. 'dead', 'MINID', '~', integer(math.max(0, now - seconds * 1000)))
   end
-  for _, key in ipairs({run_key(id), log_key(id), payloads_key(id), snapshot_key(id), said_key(id), steps_key(id),
-      children_key(id), approvals_key(id), decisions_key(id), prefix .. 'crashes:' .. id, 'rl:id:' .. id}) do
-    call('EXPIRE', key, seconds)
-  end
+  for _, key in ipairs({run_key(id), log_key(id), 'rl:id:' .. id}) do call('EXPIRE', key, seconds) end
+  expire_any(seconds, payloads_key(id), snapshot_key(id), said_key(id), steps_key(id), children_key(id), approvals_key(id),
+    decisions_key(id), prefix .. 'crashes:' .. id)
   if run.parent then wake(run.parent) end
   -- Its parent was cancelled, and it with that: nobody has told its children. A sweep does.
   if run.within and status == 'cancelled' and call('EXISTS', children_key(id)) == 1 then call('SADD', CASCADES, id) end

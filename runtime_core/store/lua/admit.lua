@@ -42,7 +42,7 @@ end
 if not owns(owner, fence, true) then return {'FENCED'} end
 expire_queued(id)
 local run = record(id, 'state', 'session', 'agent', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
-  'status', 'result', 'announced', 'crashes', 'charges', 'spared', 'submitted_ms', 'started_ms')
+  'status', 'result', 'announced', 'crashes', 'charges', 'spared', 'submitted_ms', 'started_ms', 'deadline')
 if not run.state then return {'GONE'} end
 if run.state == 'finished' then
   if run.announced ~= '' and run.announced ~= nonce then return {'FINISHED', '', ''} end
@@ -71,6 +71,6 @@ call('HSET', run_key(id), 'state', 'running', 'attempt', attempt, 'nonce', nonce
   'config_version', pinned, 'started_ms', integer(now), 'deadline', '', 'overdue', '0')
 call('HSET', LIVE, session, id)
 call('ZREM', READY, session)
-call('ZREM', DEADLINES, id)
-unstage(id, kept)
+if (run.deadline or '') ~= '' then call('ZREM', DEADLINES, id) end
+if attempt ~= '1' then unstage(id, kept) end
 return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps, waited(now)}

@@ -1,4 +1,4 @@
--- owner fence run attempt status result sequence terminal hold(1|0), then the attempt's last frames, see append_batch
+-- owner fence run attempt status result sequence terminal hold(1|0), then the attempt's last frames, see read_batch
 -- End a run by its attempt: last frames, result, terminal frame, staged session writes, next head, all at once. With hold
 -- the session stays live because code of the attempt has not ended; free.lua follows.
 -- → OK | FENCED | STALE | GAP sequence | MISMATCH sequence
@@ -8,8 +8,11 @@ local same = run.attempt == attempt and run.fence == fence and run.owner == owne
 if run.state == 'finished' and same and not run.announced then return {'OK'} end  -- announced: a script ended it instead
 if not owns(owner, fence, false) then return {'FENCED'} end
 if not is_current(run, attempt, fence) then return {'STALE'} end
-local last, refusal = append_batch(id, tonumber(run.sequence), 13, tonumber(sequence))
-if not last then return refusal end
+local frames, live, last = read_batch(id, tonumber(run.sequence), 13)
+if not frames then return live end
+if tonumber(sequence) ~= last + 1 then return {'GAP', integer(last)} end
+frames[#frames + 1] = {last + 1, terminal}
 call('HDEL', probation_key(worker_of(owner)), id)
-finish_run(id, status, result, terminal, hold == '1')
+publish(id, live)                             -- before the end, behind which nobody listens
+finish_run(id, status, result, frames, hold == '1')
 return {'OK'}

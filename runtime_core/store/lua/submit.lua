@@ -15,10 +15,13 @@ local known = call('GET', 'rl:id:' .. id)
 if known then return {known == partition .. ':' .. digest and 'KNOWN' or 'CONFLICT'} end
 
 -- One run more fits when one has ended: after about as long as a run takes here.
-local retry_after = integer(math.min(30000, math.max(100, tonumber(call('HGET', STATS, 'run_ms') or '1000'))))
+local function full(what, waiting)
+  local run_ms = tonumber(call('HGET', STATS, 'run_ms') or '1000')
+  return {'FULL', what, waiting, integer(math.min(30000, math.max(100, run_ms)))}
+end
 local waiting, pending = call('LLEN', mailbox_key(session)), tonumber(call('HGET', STATS, 'pending') or '0')
-if waiting >= session_limit then return {'FULL', 'session', waiting, retry_after} end
-if pending >= partition_limit then return {'FULL', 'partition', pending, retry_after} end
+if waiting >= session_limit then return full('session', waiting) end
+if pending >= partition_limit then return full('partition', pending) end
 
 -- Its parent knows a child from its first moment on, so that cancelling the parent finds it. An id of which there is no
 -- run, or whose run has ended, is a label.

@@ -99,11 +99,6 @@ class Model:
         run_id = ScopedRunId(request.run_id)
         known = self.runs.get(run_id)
         parent = self.runs.get(ScopedRunId(request.parent_run_id or ""))
-        if parent is not None and (parent.cancel or parent.status is StopReason.CANCELLED):
-            if known is None:
-                raise RunConflict("its parent is cancelled")
-        elif parent is not None and parent.state is not RunState.FINISHED:
-            parent.children.add(run_id)
         if known is not None:
             if known.request != request:
                 raise RunConflict("taken")
@@ -113,6 +108,10 @@ class Model:
         session = self.sessions.get(key) or Session(partition=partition)
         if tight and (len(session.mailbox) >= TIGHT[0] or len(self.unfinished(partition)) >= TIGHT[1]):
             raise QueueFull("full")
+        if parent is not None and (parent.cancel or parent.status is StopReason.CANCELLED):
+            raise RunConflict("its parent is cancelled")
+        if parent is not None and parent.state is not RunState.FINISHED:
+            parent.children.add(run_id)
         self.sessions[key] = session
         deadline = request.queue_deadline_ms
         run = Run(
@@ -251,6 +250,12 @@ class Model:
 
     def append(self, admission: Admission, frames: Sequence[tuple[int, bool, str]]) -> bool:
         run = self._current(admission)
+        run.log += self._fresh(run, admission, frames)
+        return run.cancel
+
+    def _fresh(
+        self, run: Run, admission: Admission, frames: Sequence[tuple[int, bool, str]]
+    ) -> list[tuple[int, str, str]]:
         last, fresh = len(run.log), list[tuple[int, str, str]]()
         for sequence, logged, text in frames:
             if not logged:
@@ -262,8 +267,7 @@ class Model:
                 raise RunlaneError("another content")
             if not stored:
                 fresh.append((admission.attempt, "step", text))
-        run.log += fresh
-        return run.cancel
+        return fresh
 
     def stage(self, admission: Admission, first_index: int, messages: Sequence[str]) -> None:
         run = self._current(admission)
@@ -276,14 +280,23 @@ class Model:
         run.steps.setdefault(step, (len(run.staged), delta))
         return run.cancel
 
-    def finish(self, admission: Admission, sequence: int, status: StopReason, hold: bool) -> None:
+    def finish(
+        self,
+        admission: Admission,
+        frames: Sequence[tuple[int, bool, str]],
+        sequence: int,
+        status: StopReason,
+        hold: bool,
+    ) -> None:
         run = self.runs[admission.run]
         same = (run.attempt, run.owner, run.fence) == (admission.attempt, admission.lease.owner, admission.lease.fence)
         if run.finished_by_attempt and same:
             return
         self._current(admission)
-        if sequence != len(run.log) + 1:
+        fresh = self._fresh(run, admission, frames)
+        if sequence != len(run.log) + len(fresh) + 1:
             raise RunlaneError("a gap")
+        run.log += fresh
         self._suspects(run).pop(run.id, None)
         run.finished_by_attempt = True
         self.sessions[run.session].transcript += run.staged

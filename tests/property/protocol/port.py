@@ -84,11 +84,7 @@ class Port:
         return decision.attempt, decision.sequence, decision.config_version, decision.staged, dict(decision.steps)
 
     def append(self, admission: Admission, frames: Sequence[tuple[int, bool, str]]) -> bool:
-        batch = [
-            NumberedFrame(sequence, logged, _frame(admission, sequence, logged, "step", text))
-            for sequence, logged, text in frames
-        ]
-        return finished(self._attempts.append(admission, batch))
+        return finished(self._attempts.append(admission, _batch(admission, frames)))
 
     def stage(self, admission: Admission, first_index: int, messages: Sequence[str]) -> None:
         entries = [f'["message","","{message}"]' for message in messages]
@@ -97,16 +93,31 @@ class Port:
     def step(self, admission: Admission, step: str, delta: str) -> bool:
         return finished(self._attempts.step(admission, step, delta))
 
-    def finish(self, admission: Admission, sequence: int, status: StopReason, hold: bool) -> None:
+    def finish(
+        self,
+        admission: Admission,
+        frames: Sequence[tuple[int, bool, str]],
+        sequence: int,
+        status: StopReason,
+        hold: bool,
+    ) -> None:
         result = RunResult(run_id=admission.run, stop_reason=status, final_output=f"attempt {admission.attempt}")
         terminal = sequence, _frame(admission, sequence, True, TERMINAL_EVENT, status)
-        finished(self._attempts.finish(admission, result=result, terminal=terminal, hold_session=hold))
+        batch = _batch(admission, frames)
+        finished(self._attempts.finish(admission, result=result, terminal=terminal, frames=batch, hold_session=hold))
 
     def free(self, admission: Admission) -> None:
         finished(self._attempts.free_session(admission))
 
     def repair(self, lease: Lease, run: ScopedRunId, attempt: int) -> bool:
         return finished(self._attempts.repair(lease, run, attempt))
+
+
+def _batch(admission: Admission, frames: Sequence[tuple[int, bool, str]]) -> list[NumberedFrame]:
+    return [
+        NumberedFrame(sequence, logged, _frame(admission, sequence, logged, "step", text))
+        for sequence, logged, text in frames
+    ]
 
 
 def _frame(admission: Admission, sequence: int, logged: bool, event: str, text: str) -> bytes:
