@@ -176,13 +176,8 @@ class Protocol(CheckedMachine):
         self, number: int, session: int, body: str, parent: int | None, deadline: int | None, tight: bool, repeat: bool
     ) -> None:
         parent_id = None if parent is None else f"r{number - parent}"
-        request = _request(
-            number,
-            SESSIONS[(number + session) % len(SESSIONS)],
-            body,
-            parent_run_id=parent_id,
-            queue_deadline_ms=deadline,
-        )
+        more = {"parent_run_id": parent_id, "queue_deadline_ms": deadline}
+        request = _request(number, SESSIONS[(number + session) % len(SESSIONS)], body, **more)
         before = self.now
         created = self.do("submit", request, tight, repeat=repeat)
         run = self.model.runs.get(ScopedRunId(f"r{number}"))
