@@ -55,10 +55,17 @@ class DoorbellQueues:
         """The consumer is up. Hub thread."""
         self._consumer = consumer
         self._channel = channel = consumer.task_consumer.channel
-        channel.free_slots = lambda: self._pool.num_processes - len(state.reserved_requests)
+        channel.free_slots = self._free_slots
         for partition in sorted(self._joined):
             self._add(partition)
         self._cut_soon()
+
+    def _free_slots(self) -> int:
+        """For doorbells that wait behind the one that has just come. If that found the worker idle, there are none but
+        by chance: the next poll has them, and this one is not held up by a look.
+        """
+        executing = len(state.reserved_requests)
+        return 0 if executing + self._pool.reserved <= 1 else self._pool.num_processes - executing
 
     def detach(self) -> None:
         self._consumer = self._channel = None

@@ -194,7 +194,8 @@ class RedisSession(TypedConfig):
         async with self._opening:
             if self._opened is None:
                 settings = Settings()
-                self._redis = redis = self._redis or connect(self.cfg.redis_url or settings.redis_url)
+                url = self.cfg.redis_url or settings.redis_url
+                self._redis = redis = self._redis or connect(url, batching=True)
                 partitions = await read_patiently(lambda: open_store(redis, settings.partitions))
                 self._opened = SessionStore(redis, partitions)
             return self._opened
