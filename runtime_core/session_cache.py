@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeAlias, TypeVar
 
 from runtime_core.ids import SessionKey
@@ -64,7 +65,9 @@ class SessionPluginCache(Generic[PluginsT]):
         self._bound = bound
         self._idle_seconds = idle_seconds
         self._clock = clock
-        self._entries: OrderedDict[CacheKey, _Entry[PluginsT]] = OrderedDict()
+        self._entries: dict[CacheKey, _Entry[PluginsT]] = {}
+        #: Of those entries the ones that nobody uses, least recently used first.
+        self._unused: OrderedDict[CacheKey, _Entry[PluginsT]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,7 +102,7 @@ class SessionPluginCache(Generic[PluginsT]):
         else:
             self.counters.misses += 1
         entry.users += 1
-        self._entries.move_to_end(key)
+        self._unused.pop(key, None)
         try:
             if not hit:
                 await self._shrink()
@@ -107,11 +110,10 @@ class SessionPluginCache(Generic[PluginsT]):
         finally:
             entry.users -= 1
             entry.last_used = self._clock()
-            if entry.evicted:
-                if entry.users == 0:
-                    await self._close_entry(key, entry)
-            else:
-                self._entries.move_to_end(key)
+            if entry.users == 0 and entry.evicted:
+                await self._close_entry(key, entry)
+            elif entry.users == 0:
+                self._unused[key] = entry
 
     def peek(self, session: SessionKey, agent_id: str) -> PluginsT | None:
         """The cached plugins, without counting as a use."""
@@ -119,8 +121,8 @@ class SessionPluginCache(Generic[PluginsT]):
         return None if entry is None else entry.plugins
 
     def cached(self) -> list[CacheKey]:
-        """Least recently used first."""
-        return list(self._entries)
+        """Least recently used first, those in use last."""
+        return [*self._unused, *(key for key, entry in self._entries.items() if entry.users)]
 
     def session_count(self) -> int:
         return len({session for session, _ in self._entries})
@@ -143,11 +145,10 @@ class SessionPluginCache(Generic[PluginsT]):
         """Drop what nobody used for the idle time."""
         deadline = self._clock() - self._idle_seconds
         keys: list[CacheKey] = []
-        for key, entry in self._entries.items():
-            if entry.users == 0:
-                if entry.last_used > deadline:
-                    break  # entries stand in the order of their last use
-                keys.append(key)
+        for key, entry in self._unused.items():
+            if entry.last_used > deadline:
+                break
+            keys.append(key)
         await self._evict(keys)
         return len(keys)
 
@@ -156,14 +157,13 @@ class SessionPluginCache(Generic[PluginsT]):
         await self.evict_where(lambda _: True)
 
     async def _shrink(self) -> None:
-        excess = len(self._entries) - self._bound
-        unused = (key for key, entry in self._entries.items() if entry.users == 0)
-        await self._evict([key for _, key in zip(range(excess), unused, strict=False)])
+        await self._evict([*islice(self._unused, max(0, len(self._entries) - self._bound))])
 
     async def _evict(self, keys: list[CacheKey]) -> None:
         """Remove all of them before the first await, so that no run can take up an entry that is being closed."""
         leaving = [(key, self._entries.pop(key)) for key in keys]
-        for _, entry in leaving:
+        for key, entry in leaving:
+            self._unused.pop(key, None)
             entry.evicted = True
         self.counters.evictions += len(leaving)
         for key, entry in leaving:

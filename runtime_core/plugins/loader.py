@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -146,6 +147,14 @@ def _construct(factory: Callable[..., Any], ref: PluginRef, where: str) -> Any:
 
 
 def _takes_config(factory: Callable[..., Any]) -> bool:
+    try:
+        return _has_config(factory)
+    except TypeError:  # it has no hash
+        return _has_config.__wrapped__(factory)
+
+
+@lru_cache(maxsize=256)  # to ask takes as long as half of what else makes a session's plugins
+def _has_config(factory: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(factory).parameters
     except (TypeError, ValueError):
