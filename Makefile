@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test chaos simulate lint format lock clean
+.PHONY: demo test chaos simulate bench lint format lock clean
 
 demo: $(READY)
 	$(BIN)/runlane demo
@@ -19,6 +19,10 @@ simulate: $(READY)
 # Real workers and Redis under every kind of fault at once, some minutes; `-m tests.chaos --help` names the others.
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos mix
+
+# Ours beside its peers, a quarter of an hour on a quiet machine; `-m tests.benchmarks --help` says how to do less.
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -40,6 +44,10 @@ lock:
 $(READY): pyproject.toml requirements.lock
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev,bench]'
 	touch $@
 
 clean:

@@ -1,28 +1,65 @@
-"""``python -m tests.benchmarks <name>``: prints what it measures on this machine; README.md holds our figures."""
+"""``python -m tests.benchmarks [table …]``: measures on this machine, prints tables; README.md holds our figures.
+
+Progress goes to standard error. Results are written to build/bench/results.json, pictures beside it. The exit code is
+3 if a goal was missed or a measurement failed, 130 after Ctrl-C, which keeps what was measured until then.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
 
-from tests.benchmarks import conversation, sse, stream
+from rich.console import Console
+
+from tests.benchmarks.harness.figures import Verdict
+from tests.benchmarks.harness.plots import write_plots
+from tests.benchmarks.harness.report import print_tables, write_json
+from tests.benchmarks.harness.rounds import run_rounds, say
+from tests.benchmarks.harness.table import Measured, Scale
+from tests.benchmarks.harness.venvs import BUILD
+from tests.benchmarks.tables import TABLES
+
+_GOAL_MISSED, _INTERRUPTED = 3, 130
+#: Columns of a report that goes into a file.
+_WIDTH = 140
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("name", choices=["stream", "sse", "conversation"])
-    parser.add_argument("--clients", type=int, nargs="+", help="clients at once [stream: 1 20 100; sse: 1 200]")
-    parser.add_argument("--rate", type=float, help="chunks per second for each client [stream: 40; sse: 20]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement [5]")
-    parser.add_argument("--rounds", type=int, default=3, help="how often all is measured, in turns [3]")
-    parser.add_argument("--turns", type=int, default=1_000, help="of the conversation [1000]")
+    parser.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(TABLES)} [all]")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each system is measured, in turns [5]")
+    parser.add_argument("--quick", action="store_true", help="small numbers: to see that it works, not to believe it")
+    parser.add_argument("--output", type=Path, default=BUILD, help="folder of results and pictures [build/bench]")
     given = parser.parse_args()
-    if given.name == "stream":
-        asyncio.run(stream.measure(given.clients or [1, 20, 100], given.rate or 40.0, given.seconds, given.rounds))
-    elif given.name == "conversation":
-        asyncio.run(conversation.measure(given.turns))
-    else:
-        asyncio.run(sse.measure(given.clients or [1, 200], given.rate or 20.0, given.seconds, given.rounds))
+    if unknown := [name for name in given.tables if name not in TABLES]:
+        parser.error(f"there is no table {', '.join(unknown)}; there is {', '.join(TABLES)}")
+    signal.signal(signal.SIGTERM, _interrupt)
+
+    measured: list[Measured] = []
+    interrupted = False
+    try:
+        for name in given.tables or TABLES:
+            measured.append(Measured(table=TABLES[name]))
+            run_rounds(measured[-1], given.rounds, Scale(quick=given.quick))
+            write_json(measured, given.output / "results.json", rounds=given.rounds, quick=given.quick)
+    except KeyboardInterrupt:
+        interrupted = True
+        write_json(measured, given.output / "results.json", rounds=given.rounds, quick=given.quick)
+    print_tables(measured, Console() if sys.stdout.isatty() else Console(width=_WIDTH))
+    try:
+        write_plots(measured, given.output)
+    except ImportError:
+        say("no pictures: pip install 'runlane[bench]'")
+    missed = any(one.verdict in (Verdict.MISSED, Verdict.UNKNOWN) for table in measured for one in table.outcomes())
+    failed = any(table.failures for table in measured)
+    sys.exit(_INTERRUPTED if interrupted else _GOAL_MISSED if missed or failed else 0)
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise KeyboardInterrupt(number)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import Frame, RunIds, encode_frame
 from runtime_core.store.connection import connect
-from tests.benchmarks.talk import latencies_ms, pieces
+from tests.benchmarks.agents.talk import latencies_ms, pieces
 
 _ASKED = "asked"
 #: Publishes under way at once: redis-py opens a connection for each, and its pool raises beyond a hundred.

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from producer.gateway.server import listen, serve
 from producer.gateway.sse import EventStream, StreamEnd
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
-from tests.benchmarks.talk import pieces
+from tests.benchmarks.agents.talk import pieces
 
 _WAYS = ("plain", "library")
 _HEARTBEAT_S = 15

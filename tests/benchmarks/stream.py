@@ -22,8 +22,8 @@ from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environmen
 from producer.client import AsyncClient
 from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.embedded import EmbeddedRedis
+from tests.benchmarks.agents.talk import latencies_ms
 from tests.benchmarks.raw import RawPubSub
-from tests.benchmarks.talk import latencies_ms
 
 #: Runs per round of which the first chunk is waited for, one after the other.
 _FIRSTS = 50
@@ -32,7 +32,7 @@ _AGENT = {
     "id": "talker",
     "name": "Talker",
     "memory": {"type": "buffer"},
-    "pattern": {"impl": "tests.benchmarks.talk.Talker"},
+    "pattern": {"impl": "tests.benchmarks.agents.talk.Talker"},
 }
 
 
