@@ -1,11 +1,11 @@
-"""What is said: text at a steady pace, each piece with the time at which it was said."""
+"""An agent that speaks: at a steady pace or as fast as it can, each piece with the time at which it was said."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from runtime_core.contracts.context import RunContext
@@ -14,26 +14,23 @@ from runtime_core.contracts.context import RunContext
 _WORDS = "lorem ipsum "
 
 
-async def pieces(count: int, rate: float) -> AsyncGenerator[str, None]:
-    """``count`` pieces, ``rate`` per second, on a schedule: a piece that is late makes no later one late."""
-    began = time.monotonic()
+async def pieces(count: int, rate: float, at: float) -> AsyncGenerator[str, None]:
+    """``count`` pieces from the time ``at`` on, ``rate`` per second (0: at once), on a schedule: a piece that is late
+    makes no later one late.
+    """
     for number in range(count):
-        pause = began + number / rate - time.monotonic()
+        pause = at + (number / rate if rate else 0) - time.time()
         if pause > 0:
             await asyncio.sleep(pause)
         yield f"{time.time_ns()} {_WORDS}"
 
 
-def latencies_ms(text: str) -> Iterator[float]:
-    """Age of every piece in ``text``: a chunk may hold several."""
-    now = time.time_ns()
-    for word in text.split():
-        if word.isdigit():
-            yield (now - int(word)) / 1e6
-
-
 class Talker:
-    """A pattern; its input says how much, how fast: ``{"count": …, "rate": …}``."""
+    """A pattern; its input says what: ``{"event": …, "count": …, "rate": …, "at": …}``.
+
+    Neighbouring ``llm.delta`` events may reach a reader as one chunk; ``tool.delta`` events are never joined, so their
+    number is that of the chunks.
+    """
 
     context: RunContext[Any]
 
@@ -41,6 +38,9 @@ class Talker:
         self.config = config
 
     async def execute(self) -> str:
-        async for piece in pieces(**json.loads(self.context.input_text)):
-            await self.context.event_bus.emit("llm.delta", text=piece)
+        asked = json.loads(self.context.input_text)
+        event = asked.pop("event")
+        names = {} if event == "llm.delta" else {"tool_id": "bench", "call_id": "1"}
+        async for piece in pieces(**asked):
+            await self.context.event_bus.emit(event, **names, text=piece)
         return "said"

@@ -95,6 +95,7 @@ _DRAMATIQ = "tests.benchmarks.peers.dramatiq_actors"
 _TASKIQ = "tests.benchmarks.peers.taskiq_tasks"
 _SAQ = "tests.benchmarks.peers.saq_jobs"
 _RAW = "tests.benchmarks.peers.raw_jobs"
+_RAW_STREAM = "tests.benchmarks.peers.raw_stream"
 PEERS: Mapping[str, Peer] = {
     "celery solo": _celery("solo"),
     "celery threads": _celery("threads", "--concurrency", "50"),
@@ -114,6 +115,8 @@ PEERS: Mapping[str, Peer] = {
     "saq": Peer(environment="saq", module=_SAQ, worker=("-m", _SAQ)),
     "raw": Peer(environment="raw", module=_RAW, worker=("-m", _RAW)),
 }
+#: Not of jobs but of events.
+RAW_STREAM = Peer(environment="raw", module=_RAW_STREAM, worker=("-m", _RAW_STREAM))
 
 
 class Runlane:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
+from typing import Any
 
 from producer.client import AsyncClient
 from producer.handle import RunHandle
 from runtime_core.contracts.run import RunResult
 from runtime_core.contracts.stream import RunStreamChunkKind
 from tests.benchmarks.ours.requests import SESSIONS, Requests, completed
+from tests.benchmarks.peers.starts import starts
 
 
 class Calls:
@@ -35,6 +38,27 @@ class Calls:
     async def queue(self, job: str, count: int, sessions: int, prefix: str) -> dict[str, int]:
         """Submit, and leave them."""
         return {"runs": len(await self.submit_many(job, count, sessions, prefix))}
+
+    async def talk(self, event: str, runs: int, count: int, rate: float, lead_s: float) -> dict[str, Any]:
+        """Milliseconds from said to here of each event, and seconds from the first to the last."""
+        ages: list[float] = []
+        times: list[float] = []
+
+        async def listen(at: float) -> None:
+            asked = json.dumps({"event": event, "count": count, "rate": rate, "at": at})
+            (request,) = self._requests.make(asked, 1)
+            async for chunk in self._client.run_stream(request):
+                if chunk.kind == event:
+                    now = time.time_ns()
+                    # A chunk may hold several pieces of text.
+                    said = [int(word) for word in chunk.payload["text"].split() if word.isdigit()]
+                    ages.extend((now - moment) / 1e6 for moment in said)
+                    times.append(now / 1e9)
+
+        await asyncio.gather(*(listen(at) for at in starts(runs, rate, lead_s)))
+        if len(ages) != runs * count:
+            raise RuntimeError(f"{runs * count} pieces were said, {len(ages)} came")
+        return {"ms": ages, "seconds": times[-1] - times[0]}
 
     async def first_chunks(self, job: str, count: int) -> dict[str, list[float]]:
         """Milliseconds from submit until ``run.started`` is here; each run is seen to its end before the next."""

@@ -86,14 +86,14 @@ def main() -> None:
     # What the libraries print must not stand among the answers.
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    loop = _new_loop()
+    loop = new_loop()
     asyncio.set_event_loop(loop)
     calls = importlib.import_module(sys.argv[1]).Calls()
     Driver(calls, loop).serve(answers)
     os._exit(0)  # some libraries' threads would keep the process
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     """uvloop where the peer's environment has it: each peer at its best."""
     try:
         import uvloop  # pyright: ignore[reportMissingImports]

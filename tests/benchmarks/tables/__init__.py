@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.benchmarks.harness.table import Table
-from tests.benchmarks.tables import awaiting, commands, first_chunk, submit, throughput
+from tests.benchmarks.tables import awaiting, commands, first_chunk, sse, stream, submit, throughput
 
 TABLES: dict[str, Table] = {
-    module.TABLE.name: module.TABLE for module in (throughput, submit, first_chunk, awaiting, commands)
+    module.TABLE.name: module.TABLE for module in (throughput, submit, first_chunk, awaiting, stream, sse, commands)
 }
