@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -72,10 +72,14 @@ class Monitor:
     def _read(self) -> None:
         with self._socket.makefile("rb") as lines:
             for line in lines:
-                found = _LINE.match(line)
-                if found and found["source"] != b"lua":
-                    self._counted[self._name(found["command"], found["argument"] or b"")] += 1
+                if (name := name_of(line, self._names)) is not None:
+                    self._counted[name] += 1
 
-    def _name(self, command: bytes, argument: bytes) -> str:
-        name = command.decode().upper()
-        return self._names.get(argument, "script") if name == "EVALSHA" else name
+
+def name_of(line: bytes, scripts: Mapping[bytes, str]) -> str | None:
+    """The command in a line of MONITOR; a script by its name in ``scripts``. None for what a script called itself."""
+    found = _LINE.match(line)
+    if found is None or found["source"] == b"lua":
+        return None
+    name = found["command"].decode().upper()
+    return scripts.get(found["argument"] or b"", "script") if name == "EVALSHA" else name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Grid
 
+from runtime_core.embedded import find_redis_server
 from tests.benchmarks.harness.figures import Outcome, Verdict, values_of
 from tests.benchmarks.harness.table import Measured
 from tests.benchmarks.harness.venvs import REQUIREMENTS
@@ -110,6 +112,7 @@ def as_json(tables: Sequence[Measured], *, rounds: int, quick: bool) -> dict[str
             "python": platform.python_version(),
             "kernel": platform.release(),
             "cores": os.cpu_count(),
+            "redis": subprocess.run([find_redis_server(), "--version"], capture_output=True, text=True).stdout.strip(),
             "load": os.getloadavg()[0],
         },
         "peers": {name: list(versions) for name, versions in REQUIREMENTS.items()},

@@ -19,6 +19,8 @@ def run_rounds(measured: Measured, rounds: int, scale: Scale) -> None:
     for number in range(min(rounds, table.most_rounds or rounds)):
         measured.rounds.append({})
         for case in table.cases if number % 2 == 0 else reversed(table.cases):
+            if number >= (case.most_rounds or rounds):
+                continue
             say(f"{table.name}: round {number + 1}, {case.system}")
             try:
                 found = case.measure(scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.benchmarks.harness.figures import Comparison, Figures, Outcome, outcome
+from tests.benchmarks.harness.figures import Comparison, Outcome, outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +27,16 @@ class Case:
 
     system: str
     measure: Callable[[Scale], Mapping[str, float]]
+    #: One that is long, or hardly varies, takes fewer rounds than its neighbours.
+    most_rounds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Bars: for each measure one group, in it one bar for each system."""
+    """Bars: for each measure axes of its own, on them one bar for each system."""
 
     measures: Sequence[str]
     systems: Sequence[str]
-    #: Each measure gets axes of its own: their units or sizes differ.
-    apart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Table:
     cases: Sequence[Case]
     comparisons: Sequence[Comparison]
     chart: Chart | None = None
-    #: A table that is long, or hardly varies, takes fewer rounds than the others.
+    #: The same for all of them.
     most_rounds: int | None = None
 
 
@@ -63,10 +63,6 @@ class Measured:
     #: ``<system>, round <n>`` → why there is no figure.
     failures: dict[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
-
-    @property
-    def figures(self) -> Sequence[Figures]:
-        return self.rounds
 
     def outcomes(self) -> list[Outcome]:
         return [outcome(comparison, self.rounds) for comparison in self.table.comparisons]

@@ -12,7 +12,7 @@ from producer.client import AsyncClient
 from producer.handle import RunHandle
 from runtime_core.contracts.run import RunResult
 from runtime_core.contracts.stream import RunStreamChunkKind
-from tests.benchmarks.ours.requests import SESSIONS, Requests, completed
+from tests.benchmarks.ours.requests import SESSIONS, TIMEOUT_S, Requests, completed
 from tests.benchmarks.peers.starts import starts
 
 
@@ -32,7 +32,7 @@ class Calls:
         return [outcome for outcome in outcomes if isinstance(outcome, RunHandle)]
 
     async def results(self, handles: list[RunHandle]) -> list[RunResult]:
-        found = await asyncio.gather(*(handle.result(timeout=60) for handle in handles))
+        found = await asyncio.gather(*(handle.result(timeout=TIMEOUT_S) for handle in handles))
         return [completed(result) for result in found]
 
     async def queue(self, job: str, count: int, sessions: int, prefix: str) -> dict[str, int]:

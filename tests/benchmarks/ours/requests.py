@@ -8,6 +8,8 @@ from runtime_core.contracts.run import RunRequest, RunResult, StopReason
 
 #: Sessions take turns: a run of a session waits for the one before it.
 SESSIONS = 100
+#: Seconds that a result may take.
+TIMEOUT_S = 80
 #: job → the input of a run that does it.
 _INPUTS = {"noop": "", "sleep": "1", "echo": "hello"}
 

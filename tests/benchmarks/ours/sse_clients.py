@@ -29,23 +29,33 @@ _LOST_AFTER_S = 30.0
 _CONNECTED_WITHIN_S = 20.0
 
 
+class EventCounter:
+    """Counts events in what comes in pieces."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def count(self, data: bytes) -> int:
+        data = self._tail + data
+        # An event's name may be cut by the end of what was received.
+        self._tail = data[-(len(_EVENT) - 1) :]
+        return data.count(_EVENT)
+
+
 class _Reader(asyncio.Protocol):
     def __init__(self, path: str, counter: _Counter) -> None:
         self._path = path
         self._counter = counter
-        self._tail = b""
+        self._answered = False
+        self._events = EventCounter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.write(f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        if not self._tail:
-            self._counter.add(connected=1)
-        data = self._tail + data
-        # An event's name may be cut by the end of what was received.
-        self._tail = data[1 - len(_EVENT) :]
-        self._counter.add(events=data.count(_EVENT))
+        self._counter.add(connected=not self._answered, events=self._events.count(data))
+        self._answered = True
 
 
 class _Feed(asyncio.Protocol):

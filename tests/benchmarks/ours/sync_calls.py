@@ -7,7 +7,7 @@ import os
 from producer.handle import RunHandle
 from producer.sync_client import Client, SyncRunHandle
 from runtime_core.contracts.run import RunResult
-from tests.benchmarks.ours.requests import SESSIONS, Requests, completed
+from tests.benchmarks.ours.requests import SESSIONS, TIMEOUT_S, Requests, completed
 
 
 class Calls:
@@ -26,4 +26,4 @@ class Calls:
         return [outcome for outcome in outcomes if isinstance(outcome, SyncRunHandle)]
 
     def results(self, handles: list[SyncRunHandle]) -> list[RunResult]:
-        return [completed(handle.result(timeout=60)) for handle in handles]
+        return [completed(handle.result(timeout=TIMEOUT_S)) for handle in handles]

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import redis.asyncio
 import uvicorn
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse, ServerSentEvent  # pyright: ignore[reportMissingImports]
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response

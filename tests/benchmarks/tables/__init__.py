@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from tests.benchmarks.harness.table import Table
-from tests.benchmarks.tables import awaiting, commands, first_chunk, sse, stream, submit, throughput
+from tests.benchmarks.tables import (
+    awaiting,
+    commands,
+    conversation,
+    first_chunk,
+    flat,
+    idle,
+    sse,
+    stream,
+    submit,
+    throughput,
+    workers,
+)
 
-TABLES: dict[str, Table] = {
-    module.TABLE.name: module.TABLE for module in (throughput, submit, first_chunk, awaiting, stream, sse, commands)
-}
+_MODULES = (
+    *(throughput, submit, first_chunk, awaiting, stream, sse),
+    *(idle, commands, flat, workers, conversation),
+)
+TABLES: dict[str, Table] = {module.TABLE.name: module.TABLE for module in _MODULES}

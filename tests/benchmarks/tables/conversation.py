@@ -7,16 +7,16 @@ machine is shared. Bytes are what a turn adds to the session's keys, and the key
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from producer.cli.processes import WorkerFleet, WorkerProcess, worker_environment
 from producer.client import AsyncClient
@@ -26,34 +26,25 @@ from runtime_core.ids import DEFAULT_TENANT, scoped_run_id, session_key
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
 from runtime_core.store.connection import connect
+from tests.benchmarks.agents.configs import TOOL_LOOP
+from tests.benchmarks.harness.figures import Ratio
+from tests.benchmarks.harness.table import Case, Scale, Table
 
 _PARTITIONS = 8
 _SESSION = "long"
 _KEY = session_key(DEFAULT_TENANT, _SESSION)
 _PARTITION = partition_of(_KEY, _PARTITIONS)
+_EARLY, _LATE = slice(10, 110), slice(-100, None)
 _OF_RUN = (keys.run, keys.log, keys.payloads, keys.snapshot, keys.said, keys.steps, keys.staged)
 _PARTS = ("meta", "state", "transcript", "artifacts", "checkpoints", "stepped")
 
 
-_AGENT = {
-    "id": "talker",
-    "name": "Talker",
-    "memory": {"type": "window_buffer"},
-    "pattern": {"type": "react"},
-    "llm": {"provider": "mock"},
-    "tools": [{"id": "calc", "type": "calc"}],
-}
-
-
-async def measure(turns: int) -> None:
-    """Print the medians of an early and of the last hundred turns."""
-    table = Table(title=f"conversation of {turns} turns: medians")
-    for heading in ("figure", "turns 10-110", "last 100", "ratio"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for figure, values in (await _converse(turns)).items():
-        early, late = median(values[10:110]), median(values[-100:])
-        table.add_row(figure, f"{early:.2f}", f"{late:.2f}", f"{late / early:.2f}")
-    Console().print(table)
+def _measure(scale: Scale) -> Mapping[str, float]:
+    turns = scale.count(1_000, 250)
+    found: dict[str, float] = {}
+    for figure, values in asyncio.run(_converse(turns)).items():
+        found[f"early {figure}"], found[f"late {figure}"] = median(values[_EARLY]), median(values[_LATE])
+    return found
 
 
 async def _converse(turns: int) -> dict[str, list[float]]:
@@ -61,7 +52,7 @@ async def _converse(turns: int) -> dict[str, list[float]]:
     times, spent, added, runs = (list[float]() for _ in range(4))
     with tempfile.TemporaryDirectory() as name, EmbeddedRedis() as server:
         folder = Path(name)
-        (folder / "agents.yaml").write_text(yaml.safe_dump({"agents": [_AGENT]}))
+        (folder / "agents.yaml").write_text(yaml.safe_dump(TOOL_LOOP))
         environment = worker_environment(
             redis_url=server.url,
             config=folder / "agents.yaml",
@@ -77,7 +68,7 @@ async def _converse(turns: int) -> dict[str, list[float]]:
                 for turn in range(turns):
                     began, cpu = time.perf_counter(), _cpu_ms(worker.pid, server.pid)
                     result = await client.run_detailed(
-                        agent_id="talker", session_id=_SESSION, input_text=f"/tool calc {turn}+1"
+                        agent_id="agent", session_id=_SESSION, input_text=f"/tool calc {turn}+1"
                     )
                     times.append((time.perf_counter() - began) * 1000)
                     spent.append(_cpu_ms(worker.pid, server.pid) - cpu)
@@ -105,3 +96,29 @@ def _cpu_ms(*processes: int) -> float:
 
 async def _bytes(redis: Any, names: list[str]) -> int:
     return sum([await redis.memory_usage(name, samples=0) or 0 for name in names])
+
+
+_FIGURES = {
+    "ms per turn": "ms",
+    "CPU ms per turn": "ms",
+    "session bytes per turn": "bytes",
+    "run bytes per turn": "bytes",
+}
+TABLE = Table(
+    name="conversation",
+    title="conversation: a late turn of one session beside an early one",
+    note="1,000 turns with a tool call each; medians of turns 10 to 110 and of the last 100. A ratio of 1 is flat.",
+    units={f"{when} {figure}": unit for figure, unit in _FIGURES.items() for when in ("early", "late")},
+    cases=[Case(system="Runlane", measure=_measure)],
+    comparisons=[
+        Ratio(
+            label=figure,
+            measure=f"late {figure}",
+            ours="Runlane",
+            peer="Runlane",
+            peer_measure=f"early {figure}",
+        )
+        for figure in _FIGURES
+    ],
+    most_rounds=2,
+)

@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from tests.benchmarks.agents.configs import NO_OP
 from tests.benchmarks.harness.figures import Ratio, at_most
 from tests.benchmarks.harness.systems import PEERS, Runlane
-from tests.benchmarks.harness.table import Case, Scale, Table
+from tests.benchmarks.harness.table import Case, Chart, Scale, Table
 
 _OURS = "Runlane"
 
@@ -39,4 +39,5 @@ TABLE = Table(
         Ratio(label="p50", measure="p50", ours=_OURS, peer="celery solo", bound=at_most(1.2)),
         Ratio(label="p99", measure="p99", ours=_OURS, peer="celery solo"),
     ],
+    chart=Chart(measures=["p50", "p99"], systems=[_OURS, "celery solo"]),
 )

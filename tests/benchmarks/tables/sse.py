@@ -15,7 +15,7 @@ from tests.benchmarks.harness import usage
 from tests.benchmarks.harness.children import Caller, Child, ChildFailed
 from tests.benchmarks.harness.figures import Ratio, at_least
 from tests.benchmarks.harness.systems import caller
-from tests.benchmarks.harness.table import Case, Scale, Table
+from tests.benchmarks.harness.table import Case, Chart, Scale, Table
 from tests.benchmarks.harness.venvs import python_of
 
 _CLIENTS = 200
@@ -95,4 +95,5 @@ TABLE = Table(
         ),
         Ratio(label="by the clock", measure="delivered", ours="Runlane gateway", peer="sse-starlette"),
     ],
+    chart=Chart(measures=["per CPU second"], systems=["Runlane gateway", "sse-starlette"]),
 )

@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from tests.benchmarks.agents.configs import TALKER
 from tests.benchmarks.harness.figures import Ratio, Single, at_least, at_most
 from tests.benchmarks.harness.systems import RAW_STREAM, Runlane, Stage
-from tests.benchmarks.harness.table import Case, Scale, Table
+from tests.benchmarks.harness.table import Case, Chart, Scale, Table
 
 _RUNS, _RATE = 50, 40.0
 #: Seconds from submit until they speak: all run and are followed by then.
@@ -55,4 +55,5 @@ TABLE = Table(
         Ratio(label="paced, p99", measure="paced p99", ours="Runlane", peer="raw"),
         Ratio(label="unpaced", measure="unpaced", ours="Runlane", peer="raw", bound=at_least(0.5)),
     ],
+    chart=Chart(measures=["paced p50", "paced p99", "unpaced"], systems=["Runlane", "raw"]),
 )
