@@ -41,8 +41,8 @@ def main() -> None:
     interrupted = False
     try:
         for name in given.tables or TABLES:
-            measured.append(Measured(table=TABLES[name]))
-            run_rounds(measured[-1], given.rounds, Scale(quick=given.quick))
+            measured.append(Measured(table=TABLES[name], scale=Scale(quick=given.quick)))
+            run_rounds(measured[-1], given.rounds)
             write_json(measured, given.output / "results.json", rounds=given.rounds, quick=given.quick)
     except KeyboardInterrupt:
         interrupted = True

@@ -18,6 +18,8 @@ class Verdict(StrEnum):
     MISSED = "missed"
     #: There is a goal, and a figure that it needs was not measured.
     UNKNOWN = "not measured"
+    #: Measured with small numbers, at which goals are not meant.
+    QUICK = "too few to judge"
     #: A figure for the reader, without a goal.
     NONE = ""
 
@@ -136,6 +138,7 @@ class Outcome:
 
     comparison: Comparison
     values: list[float] = field(default_factory=list[float])
+    judged: bool = True
 
     @property
     def middle(self) -> float | None:
@@ -146,9 +149,11 @@ class Outcome:
         bound = self.comparison.bound
         if bound is None:
             return Verdict.NONE
+        if not self.judged:
+            return Verdict.QUICK
         return Verdict.UNKNOWN if self.middle is None else bound.judge(self.middle)
 
 
-def outcome(comparison: Comparison, rounds: Sequence[Figures]) -> Outcome:
+def outcome(comparison: Comparison, rounds: Sequence[Figures], *, judged: bool = True) -> Outcome:
     found = [comparison.value(figures) for figures in rounds]
-    return Outcome(comparison=comparison, values=[value for value in found if value is not None])
+    return Outcome(comparison=comparison, values=[value for value in found if value is not None], judged=judged)

@@ -53,7 +53,9 @@ def _draw(axis: Any, found: Sequence[tuple[str, list[float]]], label: str) -> No
     middles = [median(values) for _, values in found]
     below = [middle - min(values) for middle, (_, values) in zip(middles, found, strict=True)]
     above = [max(values) - middle for middle, (_, values) in zip(middles, found, strict=True)]
-    colours = [_OURS if name.startswith(_OUR_NAME) else _THEIRS for name in names]
+    ours = [name.startswith(_OUR_NAME) for name in names]
+    # Where nobody is named all are ours.
+    colours = [_OURS if own or not any(ours) else _THEIRS for own in ours]
     axis.barh(names, middles, xerr=[below, above], color=colours, capsize=2)
     axis.invert_yaxis()
     axis.set_xlabel(label, fontsize=8)

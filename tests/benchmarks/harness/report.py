@@ -29,7 +29,9 @@ def print_tables(tables: Sequence[Measured], console: Console) -> None:
     goals = [one for measured in tables for one in measured.outcomes() if one.verdict is not Verdict.NONE]
     reached = sum(one.verdict in (Verdict.REACHED, Verdict.STRETCH) for one in goals)
     failed = sum(len(measured.failures) for measured in tables)
-    console.print(f"{reached} of {len(goals)} goals reached" + (f", {failed} measurements failed" if failed else ""))
+    judged = sum(one.judged for one in goals)
+    told = f"{reached} of {judged} goals reached" if judged else "no goal was judged: measured with small numbers"
+    console.print(told + (f", {failed} measurements failed" if failed else ""))
 
 
 def _print(measured: Measured, console: Console) -> None:

@@ -8,7 +8,7 @@ import time
 from tests.benchmarks.harness.table import Measured, Scale, Table
 
 
-def run_rounds(measured: Measured, rounds: int, scale: Scale) -> None:
+def run_rounds(measured: Measured, rounds: int) -> None:
     """Measure into ``measured``, which is right at any moment: who is interrupted keeps what there is.
 
     Every other round goes backwards, so that nobody always follows the same neighbour. A case that fails is noted, and
@@ -23,7 +23,7 @@ def run_rounds(measured: Measured, rounds: int, scale: Scale) -> None:
                 continue
             say(f"{table.name}: round {number + 1}, {case.system}")
             try:
-                found = case.measure(scale)
+                found = case.measure(measured.scale)
             except Exception as error:
                 measured.failures[f"{case.system}, round {number + 1}"] = f"{type(error).__name__}: {error}"
                 say(f"  failed: {type(error).__name__}: {error}")
@@ -36,8 +36,8 @@ def run_rounds(measured: Measured, rounds: int, scale: Scale) -> None:
 
 
 def run_table(table: Table, rounds: int, scale: Scale) -> Measured:
-    measured = Measured(table=table)
-    run_rounds(measured, rounds, scale)
+    measured = Measured(table=table, scale=scale)
+    run_rounds(measured, rounds)
     return measured
 
 

@@ -59,10 +59,11 @@ class Measured:
     """A table with what its rounds found."""
 
     table: Table
+    scale: Scale = field(default_factory=Scale)
     rounds: list[dict[str, dict[str, float]]] = field(default_factory=list[dict[str, dict[str, float]]])
     #: ``<system>, round <n>`` → why there is no figure.
     failures: dict[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
 
     def outcomes(self) -> list[Outcome]:
-        return [outcome(comparison, self.rounds) for comparison in self.table.comparisons]
+        return [outcome(comparison, self.rounds, judged=not self.scale.quick) for comparison in self.table.comparisons]

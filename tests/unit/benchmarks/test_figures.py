@@ -47,6 +47,10 @@ def test_a_goal_whose_peer_was_never_measured_is_not_reached() -> None:
     assert outcome(_RATIO, rounds).verdict is Verdict.UNKNOWN
 
 
+def test_small_numbers_reach_no_goal() -> None:
+    assert outcome(_RATIO, _rounds((100, 10)), judged=False).verdict is Verdict.QUICK
+
+
 def test_a_round_without_the_peer_is_left_out_of_the_median() -> None:
     rounds = [*_rounds((100, 100), (300, 100)), {"runs": {"ours": 9_000.0}}]
     assert outcome(_RATIO, rounds).values == [1.0, 3.0]
