@@ -165,7 +165,6 @@ class RunStore:
         run = scoped_run_id(tenant, request.run_id)
         session = session_key(tenant, request.session_id)
         partition = partition_of(session, self.partitions)
-        ids = RunIds.of(request)
         readable = argsrepr(request.agent_id, request.session_id, len(request.input_text), tenant)
         return (
             partition,
@@ -176,7 +175,7 @@ class RunStore:
                 request_digest(body),
                 body,
                 doorbell(run, queue=keys.queue(partition), argsrepr=readable),
-                to_json(ids.as_dict()),
+                to_json(RunIds.of(request).as_dict()),
                 request.agent_id,
                 to_json({"input_length": len(request.input_text)}),
                 self.partitions,
