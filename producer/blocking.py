@@ -45,16 +45,23 @@ class LoopThread:
         self._thread.join()
         self._loop.close()
 
+    def check_usable(self) -> None:
+        """Raise RunlaneError if the client was closed, or made before this process was forked."""
+        if os.getpid() != self._pid:
+            raise RunlaneError("the client was made before this process was forked", hint="make it after the fork")
+        if self._closing:
+            raise _closed()
+
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the loop thread. An exception in the waiting thread, Ctrl-C above all, cancels what it waited for."""
-        if os.getpid() != self._pid:
+        try:
+            self.check_usable()
+            with self._entry:
+                self.check_usable()
+                future = asyncio.run_coroutine_threadsafe(self._call(coroutine), self._loop)
+        except RunlaneError:
             coroutine.close()
-            raise RunlaneError("the client was made before this process was forked", hint="make it after the fork")
-        with self._entry:
-            if self._closing:
-                coroutine.close()
-                raise _closed()
-            future = asyncio.run_coroutine_threadsafe(self._call(coroutine), self._loop)
+            raise
         try:
             return future.result()
         except concurrent.futures.CancelledError:

@@ -17,7 +17,7 @@ from producer.cursors import read_cursor
 from producer.family import FamilyStream
 from producer.handle import RunHandle
 from producer.output_types import OutputType, chunk_in_class, in_class
-from producer.requests import RequestFields, as_request
+from producer.requests import RequestFields, as_request, submit_span
 from producer.session_verbs import SessionVerbs
 from producer.subscriptions import Signal
 from runtime_core.contracts.dead_letter import DeadLetter
@@ -37,12 +37,19 @@ from runtime_core.ids import (
 )
 from runtime_core.store import keys
 from runtime_core.store.dead_letters import DeadLetterEntry
-from runtime_core.store.runs import DEFAULT_PARTITION_LIMIT, DEFAULT_SESSION_LIMIT, CancelOutcome
+from runtime_core.store.runs import (
+    DEFAULT_PARTITION_LIMIT,
+    DEFAULT_SESSION_LIMIT,
+    CancelOutcome,
+    RunStore,
+    Submission,
+    Submitted,
+)
 from runtime_core.tracing import SpanKind, carrying, span
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
-#: Runs per round trip of submit_many: some hundred kilobytes.
-SUBMIT_BATCH = 500
+#: Runs per round trip of submit_many: some hundred kilobytes. Redis works on one such batch while the next is prepared.
+SUBMIT_BATCH = 200
 
 
 class AsyncClient(SessionVerbs):
@@ -102,28 +109,33 @@ class AsyncClient(SessionVerbs):
         """
         request = as_request(request, **fields)
         runs = await self._store.runs()
-        with span(f"submit {request.agent_id}", kind=SpanKind.PRODUCER, runlane__run_id=request.run_id):
-            carried = carrying(request)
+        with submit_span(request) as carried:
             submitted = await self._store.call(lambda: runs.submit(carried, tenant=self.tenant))
-        return self._handle(request, submitted.created)
+        return self._handle(request, submitted)
 
     async def submit_many(self, requests: Sequence[RunRequest]) -> list[RunHandle | RunlaneError]:
         """Accept many runs in order, in few round trips: for each request its handle, or why it was refused."""
         runs = await self._store.runs()
-        outcomes: list[RunHandle | RunlaneError] = []
-        for start in range(0, len(requests), SUBMIT_BATCH):
-            batch = requests[start : start + SUBMIT_BATCH]
-            try:
-                with span("submit many", kind=SpanKind.PRODUCER, runlane__runs=len(batch)):
-                    sent = [carrying(request) for request in batch]
-                    answers = await self._store.call(lambda sent=sent: runs.submit_many(sent, tenant=self.tenant))
-            except RunlaneError as error:
-                answers = [error] * len(batch)
-            outcomes.extend(
-                answer if isinstance(answer, RunlaneError) else self._handle(request, answer.created)
-                for request, answer in zip(batch, answers, strict=True)
-            )
-        return outcomes
+        answers: list[Submitted | RunlaneError] = []
+        sending: asyncio.Task[list[Submitted | RunlaneError]] | None = None
+        try:
+            with span("submit many", kind=SpanKind.PRODUCER, runlane__runs=len(requests)):
+                for start in range(0, len(requests), SUBMIT_BATCH):
+                    carried = [carrying(request) for request in requests[start : start + SUBMIT_BATCH]]
+                    prepared = runs.prepare_many(carried, tenant=self.tenant)
+                    if sending is not None:
+                        answers.extend(await sending)
+                    sending = asyncio.create_task(self._send_many(runs, prepared))
+                    await asyncio.sleep(0)  # it goes out: Redis works on it while the next batch is prepared
+                if sending is not None:
+                    answers.extend(await sending)
+        finally:
+            if sending is not None:
+                sending.cancel()
+        return [
+            answer if isinstance(answer, RunlaneError) else self._handle(request, answer)
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def handle(self, run_id: str) -> RunHandle:
         """A handle of a run that exists already, for example from another process."""
@@ -323,12 +335,20 @@ class AsyncClient(SessionVerbs):
             raise RunlaneError(f"run {run_id} has finished as {record.status} without a result", run_id=run_id)
         return record.result
 
-    def _handle(self, request: RunRequest, created: bool) -> RunHandle:
+    async def _send_many(
+        self, runs: RunStore, prepared: list[Submission | RunlaneError]
+    ) -> list[Submitted | RunlaneError]:
+        try:
+            return await self._store.call(lambda: runs.send_many(prepared))
+        except RunlaneError as error:
+            return [one if isinstance(one, RunlaneError) else error for one in prepared]
+
+    def _handle(self, request: RunRequest, submitted: Submitted) -> RunHandle:
         return RunHandle(
             self,
             request.run_id,
             session_id=request.session_id,
-            created=created,
+            created=submitted.created,
             output_type=request.output_type,
         )
 

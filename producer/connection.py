@@ -84,6 +84,8 @@ class StoreConnection:
 
     async def _open(self) -> tuple[RunStore, DeadLetterStore]:
         self.check_usable()
+        if self._stores is not None:
+            return self._stores
         async with self._opening:
             if self._stores is None:
                 await self.call(lambda: check_eviction_policy(self._redis))
@@ -165,16 +167,10 @@ class StoreConnection:
             try:
                 async with self._slots:
                     return await operation()
-            except AuthenticationError as error:
-                raise RunlaneError(
-                    f"Redis at {redacted_url(self.url)} refused the login: {error}",
-                    hint="check the user and the password in RUNLANE_REDIS_URL or --redis-url",
-                ) from error
-            except RETRYABLE as error:
-                if time.monotonic() >= deadline:
-                    raise self._unreachable(error) from error
-            except RedisError as error:
-                raise RunlaneError(f"Redis at {redacted_url(self.url)} refused: {error}") from error
+            except (RedisError, OSError) as error:
+                lasting = isinstance(error, AuthenticationError) or not isinstance(error, RETRYABLE)
+                if lasting or time.monotonic() >= deadline:
+                    raise store_error(self.url, error) from error
             await asyncio.sleep(READ_RETRY_PAUSE_S)
 
     async def _read(self, round_trip: Callable[[], Awaitable[T]]) -> T:
@@ -190,13 +186,21 @@ class StoreConnection:
             await subscriptions.release()
         await self._redis.aclose()
 
-    def _unreachable(self, error: Exception) -> StoreUnavailable:
-        word = outage_word(error)
-        if word is not None:
-            return StoreUnavailable(
-                f"Redis at {redacted_url(self.url)} does not serve now: {word}: {error}", hint=_OUTAGE_HINTS[word]
-            )
-        return StoreUnavailable(
-            f"Redis at {redacted_url(self.url)} cannot be reached: {error}",
-            hint="is it running? `runlane up` starts one; RUNLANE_REDIS_URL or --redis-url name another",
+
+def store_error(url: str, error: RedisError | OSError) -> RunlaneError:
+    """What to tell the caller of a command that failed: the address, without the password, and what to do."""
+    where = f"Redis at {redacted_url(url)}"
+    if isinstance(error, AuthenticationError):
+        return RunlaneError(
+            f"{where} refused the login: {error}",
+            hint="check the user and the password in RUNLANE_REDIS_URL or --redis-url",
         )
+    if not isinstance(error, RETRYABLE):
+        return RunlaneError(f"{where} refused: {error}")
+    word = outage_word(error)
+    if word is not None:
+        return StoreUnavailable(f"{where} does not serve now: {word}: {error}", hint=_OUTAGE_HINTS[word])
+    return StoreUnavailable(
+        f"{where} cannot be reached: {error}",
+        hint="is it running? `runlane up` starts one; RUNLANE_REDIS_URL or --redis-url name another",
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypedDict, Unpack
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from runtime_core.contracts.run import RunBudget, RunRequest
 from runtime_core.errors import InvalidInputError
 from runtime_core.suggestions import did_you_mean
+from runtime_core.tracing import SpanKind, carrying, span
 
 
 class RequestFields(TypedDict, total=False):
@@ -43,6 +45,13 @@ def as_request(request: RunRequest | None, **fields: Unpack[RequestFields]) -> R
         return RunRequest(**fields)  # pyright: ignore[reportCallIssue]  # pydantic says which fields are missing
     except ValidationError as error:
         raise invalid_request(error) from error
+
+
+@contextmanager
+def submit_span(request: RunRequest) -> Generator[RunRequest]:
+    """The span of a submit, around the block; gives the request that carries it to the fleet."""
+    with span(f"submit {request.agent_id}", kind=SpanKind.PRODUCER, runlane__run_id=request.run_id):
+        yield carrying(request)
 
 
 def budget_of(limits: Sequence[str]) -> RunBudget:

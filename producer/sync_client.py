@@ -1,6 +1,7 @@
 """Client: the verbs of AsyncClient for code without an event loop.
 
-It drives an AsyncClient on a loop thread of its own; there is no second implementation.
+It drives an AsyncClient on a loop thread of its own; there is no second implementation. What is worth it goes out on
+the calling thread, see direct.py.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any, Literal, Self, Unpack
 
 from producer.blocking import LoopThread
 from producer.client import DEFAULT_URL, AsyncClient
+from producer.direct import DirectCalls
 from producer.handle import RunHandle
 from producer.output_types import OutputType
-from producer.requests import RequestFields
+from producer.requests import RequestFields, as_request, submit_span
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.host import Approval, Verdict
@@ -84,6 +86,7 @@ class Client:
             partition_limit=partition_limit,
         )
         self._thread = LoopThread("runlane client", self._client.aclose)
+        self._direct = DirectCalls(self._client._store, self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +103,7 @@ class Client:
     def close(self) -> None:
         """Close the connections and end the thread; may be called twice. Runs go on, calls that wait are ended."""
         self._thread.close()
+        self._direct.close()
 
     def check(self) -> None:
         self._thread.wait(self._client.check())
@@ -110,7 +114,10 @@ class Client:
         return view
 
     def submit(self, request: RunRequest | None = None, **fields: Unpack[RequestFields]) -> SyncRunHandle:
-        return SyncRunHandle(self, self._thread.wait(self._client.submit(request, **fields)))
+        request = as_request(request, **fields)
+        with submit_span(request) as carried:
+            submitted = self._direct.submit(carried, self.tenant)
+        return SyncRunHandle(self, self._client._handle(request, submitted))
 
     def submit_many(self, requests: Sequence[RunRequest]) -> list[SyncRunHandle | RunlaneError]:
         outcomes = self._thread.wait(self._client.submit_many(requests))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 from redis.asyncio import Redis
@@ -25,6 +25,7 @@ from runtime_core.ids import (
 )
 from runtime_core.partitioning import partition_of
 from runtime_core.store import keys
+from runtime_core.store.blocking import BlockingConnections
 from runtime_core.store.connection import RETRYABLE
 from runtime_core.store.digests import request_digest
 from runtime_core.store.meta import store_mismatch
@@ -45,6 +46,14 @@ class Submitted:
     partition: int
     #: False: the same run had been submitted before.
     created: bool
+
+
+class Submission(NamedTuple):
+    """A run that is to be accepted: what its script call says."""
+
+    partition: int
+    run: ScopedRunId
+    values: list[Argument]
 
 
 class CancelOutcome(StrEnum):
@@ -87,27 +96,42 @@ class RunStore:
         Raises QueueFull, RunConflict (also for a child whose parent is cancelled), InvalidInputError, ConfigError
         (another store).
         """
-        partition, run, values = self._submission(request, tenant)
-        reply = await run_script(self._redis, "submit", partition, *values)
-        return self._submitted(run, partition, reply)
+        sent = self._submission(request, tenant)
+        return self._submitted(sent, await run_script(self._redis, "submit", sent.partition, *sent.values))
+
+    def submit_blocking(
+        self, connections: BlockingConnections, request: RunRequest, *, tenant: str = DEFAULT_TENANT
+    ) -> Submitted:
+        """``submit`` for a caller without an event loop; from any thread."""
+        sent = self._submission(request, tenant)
+        return self._submitted(sent, connections.run_script("submit", sent.partition, *sent.values))
 
     async def submit_many(
         self, requests: Sequence[RunRequest], *, tenant: str = DEFAULT_TENANT
     ) -> list[Submitted | RunlaneError]:
         """Accept many runs in one round trip, in order. One outcome per item; one that is refused stops no other."""
-        outcomes: list[Submitted | RunlaneError | None] = []
-        sent: list[tuple[int, ScopedRunId, list[Argument]]] = []
+        return await self.send_many(self.prepare_many(requests, tenant=tenant))
+
+    def prepare_many(
+        self, requests: Sequence[RunRequest], *, tenant: str = DEFAULT_TENANT
+    ) -> list[Submission | RunlaneError]:
+        """The half of ``submit_many`` that needs no Redis: what ``send_many`` is to send, or why it cannot."""
+        prepared: list[Submission | RunlaneError] = []
         for request in requests:
             try:
-                sent.append(self._submission(request, tenant))
-                outcomes.append(None)
+                prepared.append(self._submission(request, tenant))
             except RunlaneError as error:
-                outcomes.append(error)
-        replies = await run_scripts(self._redis, "submit", [(partition, values) for partition, _, values in sent])
+                prepared.append(error)
+        return prepared
+
+    async def send_many(self, prepared: Sequence[Submission | RunlaneError]) -> list[Submitted | RunlaneError]:
+        """The other half: one round trip."""
+        sent = [one for one in prepared if isinstance(one, Submission)]
+        replies = await run_scripts(self._redis, "submit", [(one.partition, one.values) for one in sent])
         if replies and all(isinstance(reply, RETRYABLE) for reply in replies):
             raise replies[0]
-        answers = iter([self._outcome(call, reply) for call, reply in zip(sent, replies, strict=True)])
-        return [next(answers) if outcome is None else outcome for outcome in outcomes]
+        answers = iter(replies)
+        return [self._outcome(one, next(answers)) if isinstance(one, Submission) else one for one in prepared]
 
     async def locate(self, run: ScopedRunId) -> int:
         """The partition of a run. Raises RunNotFound."""
@@ -151,7 +175,7 @@ class RunStore:
         )
         return run
 
-    def _submission(self, request: RunRequest, tenant: str) -> tuple[int, ScopedRunId, list[Argument]]:
+    def _submission(self, request: RunRequest, tenant: str) -> Submission:
         check_name("tenant", tenant)
         refuse_object_as_deps(request)
         try:
@@ -166,7 +190,7 @@ class RunStore:
         session = session_key(tenant, request.session_id)
         partition = partition_of(session, self.partitions)
         readable = argsrepr(request.agent_id, request.session_id, len(request.input_text), tenant)
-        return (
+        return Submission(
             partition,
             run,
             [
@@ -187,10 +211,11 @@ class RunStore:
         )
 
     @staticmethod
-    def _submitted(run: ScopedRunId, partition: int, reply: list[Any]) -> Submitted:
+    def _submitted(sent: Submission, reply: list[Any]) -> Submitted:
+        run = sent.run
         match reply[0]:
             case "OK" | "KNOWN":
-                return Submitted(run=run, partition=partition, created=reply[0] == "OK")
+                return Submitted(run=run, partition=sent.partition, created=reply[0] == "OK")
             case "CONFLICT":
                 raise RunConflict(
                     f"run id {run!r} is taken by another request",
@@ -214,11 +239,11 @@ class RunStore:
             case _:
                 raise store_mismatch(reply[1], reply[2])
 
-    def _outcome(self, sent: tuple[int, ScopedRunId, list[Argument]], reply: Any) -> Submitted | RunlaneError:
+    def _outcome(self, sent: Submission, reply: Any) -> Submitted | RunlaneError:
         if isinstance(reply, Exception):
-            return RunlaneError(f"Redis refused the run: {reply}", run_id=split_run_id(sent[1])[1])
+            return RunlaneError(f"Redis refused the run: {reply}", run_id=split_run_id(sent.run)[1])
         try:
-            return self._submitted(sent[1], sent[0], reply)
+            return self._submitted(sent, reply)
         except RunlaneError as error:
             return error
 

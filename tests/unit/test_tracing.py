@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from producer.client import AsyncClient
+from producer.sync_client import Client
 from runtime_core.contracts.context import RunScope
 from runtime_core.contracts.run import RunRequest
 from runtime_core.store.runs import request_digest
@@ -118,6 +119,25 @@ async def test_submit_is_a_span_and_the_run_carries_it(spans: Spans, redis_url: 
     assert submitted is not None
     assert story.request is not None
     assert f"{submitted.trace_id:032x}-{submitted.span_id:016x}" in story.request.context_hints["__traceparent__"]
+
+
+def test_a_blocking_submit_is_a_span_and_the_run_carries_it(spans: Spans, redis_url: str) -> None:
+    with Client(redis_url) as client:
+        with span("service"):
+            handle = client.submit(RunRequest(agent_id="b", session_id="s", input_text="hi"))
+        story = client.story(handle.run_id)
+    submitted = spans.all()["submit b"].context
+    assert spans.parent("submit b") == "service"
+    assert submitted is not None
+    assert story.request is not None
+    assert f"{submitted.trace_id:032x}-{submitted.span_id:016x}" in story.request.context_hints["__traceparent__"]
+
+
+async def test_a_trace_from_elsewhere_goes_on_through_a_process_that_records_none() -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    parent = request("hi", context_hints={"__traceparent__": f"00-{trace_id}-b7ad6b7169203331-01"})
+    with span("run", parent=parent):
+        assert trace_id in carrying(request("a child")).context_hints["__traceparent__"]
 
 
 async def test_nothing_is_recorded_or_carried_where_nobody_configured_it() -> None:
