@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -15,11 +15,12 @@ from typing import Any, Literal, Self, Unpack
 from producer.connection import READ_PATIENCE_S, StoreConnection
 from producer.cursors import read_cursor
 from producer.family import FamilyStream
+from producer.followed import FollowedRun
 from producer.handle import RunHandle
 from producer.output_types import OutputType, chunk_in_class, in_class
 from producer.requests import RequestFields, as_request, submit_span
 from producer.session_verbs import SessionVerbs
-from producer.subscriptions import Signal
+from producer.subscriptions import Signal, Subscription
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.host import Approval, Verdict, decide
@@ -165,8 +166,11 @@ class AsyncClient(SessionVerbs):
         self, request: RunRequest | None = None, *, timeout: float | None = None, **fields: Unpack[RequestFields]
     ) -> RunResult:
         """Submit, wait, and return the result, of a failed run too."""
-        handle = await self.submit(request, **fields)
-        return await handle.result(timeout=timeout)
+        request = as_request(request, **fields)
+        async with self._ahead(request) as ahead:
+            handle = await self.submit(request)
+            run = self._followed(handle, ahead)
+            return await self._result(run, timeout=timeout, output_type=request.output_type)
 
     async def run_stream(
         self,
@@ -178,18 +182,21 @@ class AsyncClient(SessionVerbs):
         """Submit and follow. To leave the iterator leaves the run alone; ``on_disconnect="cancel"`` cancels it."""
         if on_disconnect not in ("continue", "cancel"):
             raise InvalidInputError(f"on_disconnect is {on_disconnect!r}", hint='use "continue" or "cancel"')
-        handle = await self.submit(request, **fields)
-        finished = False
-        try:
-            async with aclosing(handle.stream()) as chunks:
-                async for chunk in chunks:
-                    finished = chunk.kind is RunStreamChunkKind.RUN_FINISHED
-                    yield chunk
-        finally:
-            if on_disconnect == "cancel" and not finished:
-                await asyncio.shield(handle.cancel())
+        request = as_request(request, **fields)
+        async with self._ahead(request) as ahead:
+            handle = await self.submit(request)
+            finished = False
+            try:
+                chunks = self._chunks(self._followed(handle, ahead), output_type=request.output_type)
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        finished = chunk.kind is RunStreamChunkKind.RUN_FINISHED
+                        yield chunk
+            finally:
+                if on_disconnect == "cancel" and not finished:
+                    await asyncio.shield(handle.cancel())
 
-    async def stream(
+    def stream(
         self, run_id: str, *, after: int | str = 0, children: bool = False, output_type: OutputType = None
     ) -> AsyncGenerator[RunStreamChunk, None]:
         """The chunks of a run behind the cursor ``after`` (0: from the start), in order, until ``run.finished``.
@@ -200,20 +207,7 @@ class AsyncClient(SessionVerbs):
         own order, until the run itself has finished. ``output_type`` as in ``result``. Raises RunNotFound,
         InvalidInputError.
         """
-        cursor = read_cursor(after)
-        if children:
-            run = self._scoped(run_id)
-            partition = await self._store.reader.locate(run)
-            family = FamilyStream(self._store.relay, self._store.reader, run, partition, cursor)
-            async with aclosing(family.follow()) as members:
-                async for frame, behind in members:
-                    chunk = chunk_from_frame(frame, cursor=str(behind))
-                    yield chunk_in_class(chunk, output_type) if chunk.run_id == run_id else chunk
-            return
-        async with aclosing(self._follow(run_id, cursor.own)) as frames:
-            async for frame in frames:
-                if frame.logged and projects(frame.event):
-                    yield chunk_in_class(chunk_from_frame(frame, cursor=str(frame.sequence)), output_type)
+        return self._chunks(self._run(run_id), after=after, children=children, output_type=output_type)
 
     async def result(self, run_id: str, *, timeout: float | None = None, output_type: OutputType = None) -> RunResult:
         """The result of a run: at once if it has finished, else when its terminal chunk comes.
@@ -222,18 +216,11 @@ class AsyncClient(SessionVerbs):
         OutputValidationError if the output does not fit that class, and TimeoutError after ``timeout`` seconds; the run
         goes on then.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return in_class(await self._result(run_id), output_type)
-        except TimeoutError as error:
-            raise TimeoutError(
-                f"run {run_id} has not finished within {timeout} s; it goes on: ask again, or cancel it"
-            ) from error
+        return await self._result(self._run(run_id), timeout=timeout, output_type=output_type)
 
     async def get(self, run_id: str) -> RunRecord:
         """What the store says of a run now. Raises RunNotFound."""
-        run = self._scoped(run_id)
-        return await self._store.reader.record(await self._store.reader.locate(run), run)
+        return await self._run(run_id).record()
 
     async def cancel(self, run_id: str) -> CancelOutcome:
         """Cancel a run wherever it is; says what that met. Raises RunNotFound."""
@@ -276,7 +263,7 @@ class AsyncClient(SessionVerbs):
         """
         run, letters = self._scoped(run_id), await self._store.dead_letters()
         again = await self._store.call(lambda: letters.redrive(run))
-        return RunHandle(self, split_run_id(again.run)[1], created=again.created)
+        return RunHandle(self, split_run_id(again.run)[1], created=again.created, partition=again.partition)
 
     async def runs(self, which: RunFilter = ALL_RUNS, *, limit: int = 50) -> RunList:
         """The tenant's runs that pass ``which``, unfinished and finished ones, newest first.
@@ -298,7 +285,7 @@ class AsyncClient(SessionVerbs):
         reader that lags or loses its connection misses events.
         """
         if run_id != "*":
-            async with aclosing(self._follow(run_id, 0)) as frames:
+            async with aclosing(await self._run(run_id).frames()) as frames:
                 async for frame in frames:
                     yield frame
             return
@@ -313,27 +300,46 @@ class AsyncClient(SessionVerbs):
                 if split_run_id(run)[0] == self.tenant and message.frame is not None:
                     yield await self._store.reader.whole(keys.partition_of_channel(message.channel), run, message.frame)
 
-    async def _follow(self, run_id: str, after: int) -> AsyncGenerator[Frame, None]:
-        run = self._scoped(run_id)
-        partition = await self._store.reader.locate(run)
-        async with aclosing(self._store.relay.follow(partition, run, after)) as frames:
+    async def _chunks(
+        self, run: FollowedRun, *, after: int | str = 0, children: bool = False, output_type: OutputType = None
+    ) -> AsyncGenerator[RunStreamChunk, None]:
+        cursor = read_cursor(after)
+        if children:
+            family = FamilyStream(self._store.relay, self._store.reader, run.run, await run.located(), cursor)
+            own_id = split_run_id(run.run)[1]
+            async with aclosing(family.follow()) as members:
+                async for frame, behind in members:
+                    chunk = chunk_from_frame(frame, cursor=str(behind))
+                    yield chunk_in_class(chunk, output_type) if chunk.run_id == own_id else chunk
+            return
+        async with aclosing(await run.frames(cursor.own)) as frames:
             async for frame in frames:
-                yield frame
+                if frame.logged and projects(frame.event):
+                    yield chunk_in_class(chunk_from_frame(frame, cursor=str(frame.sequence)), output_type)
 
-    async def _result(self, run_id: str) -> RunResult:
-        record = await self.get(run_id)
-        if record.result is not None:
-            return record.result
-        follow = self._store.relay.follow(record.partition, self._scoped(run_id), record.sequence)
-        async with aclosing(follow) as frames:
-            async for frame in frames:
-                if frame.terminal:
-                    return RunResult.model_validate(frame.payload["result"])
-        # The stream had ended before this reader came: between the two reads.
-        record = await self.get(run_id)
-        if record.result is None:
-            raise RunlaneError(f"run {run_id} has finished as {record.status} without a result", run_id=run_id)
-        return record.result
+    async def _result(self, run: FollowedRun, *, timeout: float | None, output_type: OutputType) -> RunResult:
+        try:
+            async with asyncio.timeout(timeout):
+                return in_class(await run.result(), output_type)
+        except TimeoutError as error:
+            run_id = split_run_id(run.run)[1]
+            raise TimeoutError(
+                f"run {run_id} has not finished within {timeout} s; it goes on: ask again, or cancel it"
+            ) from error
+
+    @asynccontextmanager
+    async def _ahead(self, request: RunRequest) -> AsyncGenerator[Subscription]:
+        """Follow a run that is about to be submitted."""
+        partition = (await self._store.runs()).partition_of(request.session_id, tenant=self.tenant)
+        async with self._store.relay.ahead(partition, self._scoped(request.run_id)) as subscription:
+            yield subscription
+
+    def _followed(self, handle: RunHandle, ahead: Subscription) -> FollowedRun:
+        """A run that was submitted before has frames that ``ahead`` did not see."""
+        return self._run(handle.run_id, handle.partition, ahead if handle.created else None)
+
+    def _run(self, run_id: str, partition: int | None = None, ahead: Subscription | None = None) -> FollowedRun:
+        return FollowedRun(store=self._store, run=self._scoped(run_id), partition=partition, ahead=ahead)
 
     async def _send_many(
         self, runs: RunStore, prepared: list[Submission | RunlaneError]
@@ -349,6 +355,7 @@ class AsyncClient(SessionVerbs):
             request.run_id,
             session_id=request.session_id,
             created=submitted.created,
+            partition=submitted.partition,
             output_type=request.output_type,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Literal
 
+from producer.followed import FollowedRun
 from producer.output_types import OutputType
 from runtime_core.contracts.host import Approval, Verdict
 from runtime_core.contracts.run import RunRecord, RunResult
@@ -25,6 +26,7 @@ class RunHandle:
         *,
         session_id: str | None = None,
         created: bool | None = None,
+        partition: int | None = None,
         output_type: OutputType = None,
     ) -> None:
         self._client = client
@@ -33,6 +35,8 @@ class RunHandle:
         self.session_id = session_id
         #: False if the same run had been submitted before; None if the handle was made from a run id alone.
         self.created = created
+        #: Where its record is; None if the handle was made from a run id alone.
+        self.partition = partition
         #: What its output is given back as; see AsyncClient.result.
         self.output_type = output_type
 
@@ -41,15 +45,15 @@ class RunHandle:
 
     def stream(self, after: int | str = 0, *, children: bool = False) -> AsyncGenerator[RunStreamChunk, None]:
         """Its chunks behind the cursor ``after``; see AsyncClient.stream."""
-        return self._client.stream(self.run_id, after=after, children=children, output_type=self.output_type)
+        return self._client._chunks(self._run(), after=after, children=children, output_type=self.output_type)
 
     async def result(self, timeout: float | None = None) -> RunResult:
         """Its result, as soon as it has one; see AsyncClient.result."""
-        return await self._client.result(self.run_id, timeout=timeout, output_type=self.output_type)
+        return await self._client._result(self._run(), timeout=timeout, output_type=self.output_type)
 
     async def get(self) -> RunRecord:
         """What the store says of it now."""
-        return await self._client.get(self.run_id)
+        return await self._run().record()
 
     async def cancel(self) -> CancelOutcome:
         """Cancel it wherever it is."""
@@ -62,3 +66,6 @@ class RunHandle:
     async def approve(self, call_id: str, decision: Verdict | Literal["allow", "deny"], *, reason: str = "") -> None:
         """Decide about one of them; see AsyncClient.approve."""
         await self._client.approve(self.run_id, call_id, decision, reason=reason)
+
+    def _run(self) -> FollowedRun:
+        return self._client._run(self.run_id, self.partition)

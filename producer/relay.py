@@ -7,6 +7,7 @@ the record are the truth. So a loss of messages costs latency (at most SILENCE_S
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from producer.ordering import StreamCursor, Verdict
 from producer.run_reader import PAGE, RunReader
@@ -19,6 +20,8 @@ from runtime_core.store import keys
 
 #: Seconds without a frame after which the log and the record are read again: a lost last message is no hole.
 SILENCE_S = 2.0
+#: The same for the first frame of a run that was followed before it was submitted: it comes with the submit's answer.
+FIRST_SILENCE_S = 0.1
 
 
 class Relay:
@@ -28,19 +31,25 @@ class Relay:
         self._subscriptions = subscriptions
         self._reader = reader
 
-    async def follow(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[Frame, None]:
+    async def follow(
+        self, partition: int, run: ScopedRunId, after: int = 0, *, ahead: Subscription | None = None
+    ) -> AsyncGenerator[Frame, None]:
         """Frames of ``run`` behind the sequence ``after``, up to and including its terminal frame.
 
         1. Logged frames come in order, each once; where the log no longer holds them a ``stream.gap`` frame comes.
         2. Frames that are not logged come if they arrive live, and not before the logged ones published before them.
         3. It ends after the terminal frame, at once if ``after`` is the terminal frame's sequence.
         4. A slow consumer costs nobody else anything: its buffer is dropped and it reads the log again.
+        5. ``ahead``, for who subscribed and then submitted the run: as a rule nothing has to be read.
 
         Raises RunNotFound if the run's record vanishes and InvalidInputError if ``after`` lies behind the end.
         """
         cursor = StreamCursor(after)
-        channel = keys.events_channel(partition, run)
-        async with self._subscriptions.join(channel, confirm_within=SILENCE_S) as subscription:
+        async with self._joined(partition, run) if ahead is None else nullcontext(ahead) as subscription:
+            if ahead is not None:
+                async for frame in self._live(partition, run, ahead, cursor, first_within=FIRST_SILENCE_S):
+                    yield frame
+                ahead.ahead = False  # from now on the log is the base, and the connection's coming a reason to read it
             while not cursor.finished:
                 before = cursor.position
                 async for frame in self._catch_up(partition, run, cursor):
@@ -50,6 +59,15 @@ class Relay:
                         yield frame
                 async for frame in self._live(partition, run, subscription, cursor):
                     yield frame
+
+    def ahead(self, partition: int, run: ScopedRunId) -> AbstractAsyncContextManager[Subscription]:
+        """For ``follow``, by who submits ``run`` within the context."""
+        return self._joined(partition, run, ahead=True)
+
+    def _joined(
+        self, partition: int, run: ScopedRunId, *, ahead: bool = False
+    ) -> AbstractAsyncContextManager[Subscription]:
+        return self._subscriptions.join(keys.events_channel(partition, run), confirm_within=SILENCE_S, ahead=ahead)
 
     async def replay(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[Frame, None]:
         """What the log holds behind ``after`` now; as ``follow``, but it waits for nothing."""
@@ -89,11 +107,19 @@ class Relay:
         cursor.finished = True
 
     async def _live(
-        self, partition: int, run: ScopedRunId, subscription: Subscription, cursor: StreamCursor
+        self,
+        partition: int,
+        run: ScopedRunId,
+        subscription: Subscription,
+        cursor: StreamCursor,
+        *,
+        first_within: float = SILENCE_S,
     ) -> AsyncGenerator[Frame, None]:
         """Frames as they arrive, until there is a reason to read the log."""
+        silence_s = first_within
         while not cursor.finished:
-            message = await subscription.receive(SILENCE_S)
+            message = await subscription.receive(silence_s)
+            silence_s = SILENCE_S
             if isinstance(message, Signal):
                 return
             frame = message.frame

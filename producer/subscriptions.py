@@ -66,10 +66,18 @@ class Subscription:
         self._characters = 0
         self._missed = False
         self._wake = asyncio.Event()
+        #: Nothing can have been missed before the server confirms, for what is to come is caused after it was asked.
+        self.ahead = False
 
     def start(self) -> None:
         """Forget a loss from before the reader began to read."""
         self._missed = False
+
+    def confirmed(self) -> None:
+        """The server has subscribed this reader: what was published before may be missing."""
+        if not self.ahead:
+            self.miss()
+        self.ahead = False
 
     def offer(self, message: Message) -> None:
         """Take a message, or, when the buffer is full, drop it with all that wait: the reader is told MISSED."""
@@ -105,10 +113,13 @@ class Subscription:
 
 @dataclass(eq=False)
 class _Topic:
-    """A channel or pattern with at least one reader. ``confirmed``: the server said that it is subscribed."""
+    """A channel or pattern with at least one reader. ``asked``: the server was asked to subscribe it; ``confirmed``: it
+    said that it is.
+    """
 
     pattern: bool
     readers: set[Subscription] = field(default_factory=set[Subscription])
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     confirmed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -148,12 +159,19 @@ class Subscriptions:
 
     @asynccontextmanager
     async def join(
-        self, channel: str, *, pattern: bool = False, confirm_within: float, limit: int = BUFFER_MESSAGES
+        self,
+        channel: str,
+        *,
+        pattern: bool = False,
+        confirm_within: float,
+        limit: int = BUFFER_MESSAGES,
+        ahead: bool = False,
     ) -> AsyncGenerator[Subscription]:
         """Read ``channel`` (a glob if ``pattern``) for the length of the context.
 
         The context is entered when the server has confirmed the subscription, or after ``confirm_within`` seconds
-        without a connection; the reader is told MISSED when the connection comes.
+        without a connection; the reader is told MISSED when the connection comes. With ``ahead`` it is entered when the
+        server was asked: for who then causes what is published there, by a command that Redis gets after that one.
         """
         topic = self._topics.get(channel)
         if topic is None:
@@ -162,11 +180,12 @@ class Subscriptions:
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve(), name="runlane subscriptions")
         reader = Subscription(limit)
+        reader.ahead = ahead and not topic.confirmed.is_set()
         topic.readers.add(reader)
         try:
             with suppress(TimeoutError):  # until the connection comes, the reader has the log
                 async with asyncio.timeout(confirm_within):
-                    await topic.confirmed.wait()
+                    await (topic.asked if ahead else topic.confirmed).wait()
                 reader.start()
             yield reader
         finally:
@@ -196,6 +215,7 @@ class Subscriptions:
             except* (RedisError, OSError):
                 pass
             for topic in self._topics.values():
+                topic.asked.clear()
                 topic.confirmed.clear()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_LONGEST_S)
@@ -213,8 +233,7 @@ class Subscriptions:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            gone = [(name, topic) for name, topic in asked.items() if self._topics.get(name) is not topic]
-            for name, topic in gone:
+            for name, topic in [(name, topic) for name, topic in asked.items() if self._topics.get(name) is not topic]:
                 await (pubsub.punsubscribe(name) if topic.pattern else pubsub.unsubscribe(name))
                 del asked[name]
             for name, topic in list(self._topics.items()):
@@ -222,6 +241,7 @@ class Subscriptions:
                     asked[name] = topic
                     unanswered[name] += 1
                     await (pubsub.psubscribe(name) if topic.pattern else pubsub.subscribe(name))
+                    topic.asked.set()
 
     async def _listen(self, pubsub: PubSub, unanswered: Counter[str]) -> None:
         pinged = False
@@ -244,7 +264,7 @@ class Subscriptions:
             if topic is not None and not unanswered[channel]:
                 topic.confirmed.set()
                 for reader in topic.readers:
-                    reader.miss()
+                    reader.confirmed()
         elif kind in ("message", "pmessage"):
             topic = self._topics.get(message["pattern"] or channel)
             received = Message(channel, message["data"])

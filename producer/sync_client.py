@@ -35,7 +35,7 @@ class SyncRunHandle:
 
     def __init__(self, client: Client, handle: RunHandle) -> None:
         self._client = client
-        self._output_type = handle.output_type
+        self._handle = handle
         self.run_id = handle.run_id
         self.session_id = handle.session_id
         self.created = handle.created
@@ -44,13 +44,13 @@ class SyncRunHandle:
         return f"SyncRunHandle(run_id={self.run_id!r}, session_id={self.session_id!r})"
 
     def stream(self, after: int | str = 0, *, children: bool = False) -> Iterator[RunStreamChunk]:
-        return self._client.stream(self.run_id, after=after, children=children, output_type=self._output_type)
+        return self._client._thread.iterate(self._handle.stream(after, children=children))
 
     def result(self, timeout: float | None = None) -> RunResult:
-        return self._client.result(self.run_id, timeout=timeout, output_type=self._output_type)
+        return self._client._thread.wait(self._handle.result(timeout))
 
     def get(self) -> RunRecord:
-        return self._client.get(self.run_id)
+        return self._client._thread.wait(self._handle.get())
 
     def cancel(self) -> CancelOutcome:
         return self._client.cancel(self.run_id)

@@ -133,6 +133,10 @@ class RunStore:
         answers = iter(replies)
         return [self._outcome(one, next(answers)) if isinstance(one, Submission) else one for one in prepared]
 
+    def partition_of(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> int:
+        """Where the runs of a session are."""
+        return partition_of(session_key(tenant, session_id), self.partitions)
+
     async def locate(self, run: ScopedRunId) -> int:
         """The partition of a run. Raises RunNotFound."""
         return await self._get(partition_of_run(run))

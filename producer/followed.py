@@ -1,0 +1,56 @@
+"""One run, as those who wait for its chunks or its result follow it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from producer.connection import StoreConnection
+from producer.subscriptions import Subscription
+from runtime_core.contracts.frame import Frame
+from runtime_core.contracts.run import RunRecord, RunResult
+from runtime_core.errors import RunlaneError
+from runtime_core.ids import ScopedRunId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FollowedRun:
+    """``partition`` is known to who submitted it; others ask for it. ``ahead``: of who subscribed before."""
+
+    store: StoreConnection
+    run: ScopedRunId
+    partition: int | None = None
+    ahead: Subscription | None = None
+
+    async def located(self) -> int:
+        """Raises RunNotFound."""
+        return await self.store.reader.locate(self.run) if self.partition is None else self.partition
+
+    async def record(self) -> RunRecord:
+        """Raises RunNotFound."""
+        return await self.store.reader.record(await self.located(), self.run)
+
+    async def frames(self, after: int = 0) -> AsyncGenerator[Frame, None]:
+        """See Relay.follow."""
+        return self.store.relay.follow(await self.located(), self.run, after, ahead=self.ahead)
+
+    async def result(self) -> RunResult:
+        """At once if it has finished, else when its terminal frame comes."""
+        position = 0
+        if self.ahead is None:
+            record = await self.record()
+            if record.result is not None:
+                return record.result
+            position = record.sequence
+        async with aclosing(await self.frames(position)) as frames:
+            async for frame in frames:
+                if frame.terminal:
+                    return RunResult.model_validate(frame.payload["result"])
+        # The stream had ended before this reader came: between the two reads.
+        record = await self.record()
+        if record.result is None:
+            raise RunlaneError(
+                f"run {record.run_id} has finished as {record.status} without a result", run_id=record.run_id
+            )
+        return record.result
