@@ -12,17 +12,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from runtime_core.contracts.frame import Frame, decode_frame
-from runtime_core.store.connection import connect
+from runtime_core.store.connection import subscriber
 
 #: What may wait for a reader that lags, in messages and characters: beyond either it reads the log instead.
 BUFFER_MESSAGES, BUFFER_CHARACTERS = 1_000, 1024 * 1024
@@ -47,14 +44,15 @@ class Message:
     def __init__(self, channel: str, data: str) -> None:
         self.channel = channel
         self.data = data
+        self._frame: Frame | None = None
 
-    @cached_property
+    @property
     def frame(self) -> Frame | None:
         """The frame in it; None if it is none of this version. Not to be changed."""
-        try:
-            return decode_frame(self.data)
-        except ValueError:
-            return None
+        if self._frame is None:
+            with suppress(ValueError):
+                self._frame = decode_frame(self.data)
+        return self._frame
 
 
 class Subscription:
@@ -130,7 +128,8 @@ class Subscriptions:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._redis = connect(url)
+        #: Something came on the connection since it was looked at last.
+        self._heard = False
         self._topics: dict[str, _Topic] = {}
         self._changed = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -199,74 +198,94 @@ class Subscriptions:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
             self._serving = None
-        await self._redis.aclose()
 
     async def _serve(self) -> None:
         pause = RECONNECT_FIRST_S
         while True:
+            connection = subscriber(self._url)
             try:
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.connect()
-                    assert pubsub.connection is not None
-                    # redis-py would connect again by itself and hide that messages were missed meanwhile.
-                    pubsub.connection.retry = Retry(NoBackoff(), 0)
-                    pause = RECONNECT_FIRST_S
-                    await self._attend(pubsub)
+                await connection.connect()
+                pause = RECONNECT_FIRST_S
+                await self._attend(connection)
             except* (RedisError, OSError):
                 pass
+            finally:
+                await connection.disconnect(nowait=True)
             for topic in self._topics.values():
                 topic.asked.clear()
                 topic.confirmed.clear()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_LONGEST_S)
 
-    async def _attend(self, pubsub: PubSub) -> None:
+    async def _attend(self, connection: AbstractConnection) -> None:
         unanswered: Counter[str] = Counter()
         self._changed.set()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ask(pubsub, unanswered))
-            group.create_task(self._listen(pubsub, unanswered))
+            group.create_task(self._ask(connection, unanswered))
+            group.create_task(self._listen(connection, unanswered))
+            group.create_task(self._watch(connection))
 
-    async def _ask(self, pubsub: PubSub, unanswered: Counter[str]) -> None:
+    async def _ask(self, connection: AbstractConnection, unanswered: Counter[str]) -> None:
         """Keep the server's subscriptions equal to the topics."""
         asked: dict[str, _Topic] = {}
         while True:
             await self._changed.wait()
             self._changed.clear()
-            for name, topic in [(name, topic) for name, topic in asked.items() if self._topics.get(name) is not topic]:
-                await (pubsub.punsubscribe(name) if topic.pattern else pubsub.unsubscribe(name))
+            gone = {name: topic for name, topic in asked.items() if self._topics.get(name) is not topic}
+            for name in gone:
                 del asked[name]
-            for name, topic in list(self._topics.items()):
-                if name not in asked:
-                    asked[name] = topic
-                    unanswered[name] += 1
-                    await (pubsub.psubscribe(name) if topic.pattern else pubsub.subscribe(name))
-                    topic.asked.set()
+            new = {name: topic for name, topic in self._topics.items() if name not in asked}
+            asked |= new
+            unanswered.update(new.keys())
+            for verb, topics in (("UNSUBSCRIBE", gone), ("SUBSCRIBE", new)):
+                for prefix in ("", "P"):
+                    if names := [name for name, topic in topics.items() if topic.pattern is bool(prefix)]:
+                        await connection.send_command(prefix + verb, *names)
+            for topic in new.values():
+                topic.asked.set()
 
-    async def _listen(self, pubsub: PubSub, unanswered: Counter[str]) -> None:
+    async def _listen(self, connection: AbstractConnection, unanswered: Counter[str]) -> None:
+        while True:
+            message: Any = await connection.read_response()
+            self._heard = True
+            if isinstance(message, list):
+                self._dispatch(message, unanswered)
+
+    async def _watch(self, connection: AbstractConnection) -> None:
+        """End the connection when it stays silent although it was pinged."""
         pinged = False
         while True:
-            message: dict[str, Any] | None = await pubsub.get_message(timeout=PING_AFTER_S)
-            if message is None:
-                if pinged:
-                    raise ConnectionError("no answer to a ping")
-                await pubsub.ping()
+            self._heard = False
+            await asyncio.sleep(PING_AFTER_S)
+            if self._heard:
+                pinged = False
+            elif pinged:
+                raise ConnectionError("no answer to a ping")
             else:
-                self._dispatch(message, unanswered)
-            pinged = message is None
+                pinged = True
+                await connection.send_command("PING")
 
-    def _dispatch(self, message: dict[str, Any], unanswered: Counter[str]) -> None:
-        kind, channel = message["type"], message["channel"]
-        if kind in ("subscribe", "psubscribe"):
-            unanswered[channel] -= 1
-            topic = self._topics.get(channel)
-            # An answer to an earlier subscription that was given up meanwhile does not count for this one.
-            if topic is not None and not unanswered[channel]:
-                topic.confirmed.set()
-                for reader in topic.readers:
-                    reader.confirmed()
-        elif kind in ("message", "pmessage"):
-            topic = self._topics.get(message["pattern"] or channel)
-            received = Message(channel, message["data"])
-            for reader in topic.readers if topic else ():
-                reader.offer(received)
+    def _dispatch(self, message: list[Any], unanswered: Counter[str]) -> None:
+        """See https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages."""
+        match message:
+            case ["message", channel, data]:
+                self._deliver(channel, channel, data)
+            case ["pmessage", pattern, channel, data]:
+                self._deliver(pattern, channel, data)
+            case ["subscribe" | "psubscribe", name, _]:
+                unanswered[name] -= 1
+                if unanswered[name]:
+                    return  # the answer to an earlier subscription, given up meanwhile, does not count for this one
+                del unanswered[name]
+                if topic := self._topics.get(name):
+                    topic.confirmed.set()
+                    for reader in topic.readers:
+                        reader.confirmed()
+            case _:
+                pass
+
+    def _deliver(self, name: str, channel: str, data: str) -> None:
+        topic = self._topics.get(name)
+        received = Message(channel, data)
+        for reader in topic.readers if topic else ():
+            reader.offer(received)
