@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime_core.contracts.frame import encode_payload
+from runtime_core.contracts.frame import Frame, RunIds, decode_frame, encode_frame, encode_payload
 
 
 class Rude:
@@ -49,3 +49,26 @@ def test_a_result_that_is_nested_too_deeply_is_cut() -> None:
 
     assert json.loads(encoded)["tool_id"] == "t"
     assert b"<list>" in encoded
+
+
+@pytest.mark.parametrize("levels", [1, 240])
+def test_a_frame_is_read_as_it_was_written_however_deep_its_payload_is(levels: int) -> None:
+    ids = RunIds(run_id="r", session_id="日", agent_id="a", parent_run_id="p")
+    written = Frame(
+        logged=True,
+        sequence=2**53,
+        attempt=1,
+        event="tool.succeeded",
+        timestamp_ms=1,
+        ids=ids,
+        config_version=3,
+        payload={"result": deep(levels), "number": 0.1, "text": "\u2028é"},
+    )
+    encoded = encode_frame(written)
+    assert decode_frame(encoded) == decode_frame(encoded.decode()) == written
+
+
+@pytest.mark.parametrize("data", ["", "{", "[]", "7", "{}", '{"v":2}', '{"v":1}'])
+def test_what_is_no_frame_of_this_version_is_named(data: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a frame|version"):
+        decode_frame(data)
