@@ -13,8 +13,6 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
 from producer.connection import READ_PATIENCE_S, StoreConnection
-from producer.cursors import read_cursor
-from producer.family import FamilyStream
 from producer.followed import FollowedRun
 from producer.handle import RunHandle
 from producer.output_types import OutputType, chunk_in_class, in_class
@@ -28,7 +26,7 @@ from runtime_core.contracts.run import RAISING_STOP_REASONS, RunRecord, RunReque
 from runtime_core.contracts.run_story import ALL_RUNS, RunFilter, RunList, RunStory
 from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
 from runtime_core.errors import InvalidInputError, RunFailedError, RunlaneError
-from runtime_core.events.projection import chunk_from_frame, projects
+from runtime_core.events.projection import chunk_from_frame
 from runtime_core.ids import (
     DEFAULT_TENANT,
     ScopedRunId,
@@ -285,9 +283,10 @@ class AsyncClient(SessionVerbs):
         reader that lags or loses its connection misses events.
         """
         if run_id != "*":
-            async with aclosing(await self._run(run_id).frames()) as frames:
-                async for frame in frames:
-                    yield frame
+            async with aclosing(await self._run(run_id).frames()) as batches:
+                async for frames in batches:
+                    for frame in frames:
+                        yield frame
             return
         pattern = keys.ALL_EVENTS_PATTERN
         async with self._store.subscriptions.join(pattern, pattern=True, confirm_within=READ_PATIENCE_S) as reader:
@@ -303,19 +302,12 @@ class AsyncClient(SessionVerbs):
     async def _chunks(
         self, run: FollowedRun, *, after: int | str = 0, children: bool = False, output_type: OutputType = None
     ) -> AsyncGenerator[RunStreamChunk, None]:
-        cursor = read_cursor(after)
-        if children:
-            family = FamilyStream(self._store.relay, self._store.reader, run.run, await run.located(), cursor)
-            own_id = split_run_id(run.run)[1]
-            async with aclosing(family.follow()) as members:
-                async for frame, behind in members:
-                    chunk = chunk_from_frame(frame, cursor=str(behind))
+        own_id = split_run_id(run.run)[1]
+        async with aclosing(run.chunk_frames(after=after, children=children)) as batches:
+            async for batch in batches:
+                for frame, cursor in batch:
+                    chunk = chunk_from_frame(frame, cursor=cursor)
                     yield chunk_in_class(chunk, output_type) if chunk.run_id == own_id else chunk
-            return
-        async with aclosing(await run.frames(cursor.own)) as frames:
-            async for frame in frames:
-                if frame.logged and projects(frame.event):
-                    yield chunk_in_class(chunk_from_frame(frame, cursor=str(frame.sequence)), output_type)
 
     async def _result(self, run: FollowedRun, *, timeout: float | None, output_type: OutputType) -> RunResult:
         try:

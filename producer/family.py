@@ -87,12 +87,13 @@ class FamilyStream:
 
     async def _pump(self, run: ScopedRunId) -> None:
         follow = self._relay.follow(self._partitions[run], run, self._positions.get(run, 0))
-        async with aclosing(follow) as frames:
-            async for frame in frames:
-                if frame.event == CHILD_EVENT:
-                    self._new_child.set()
-                if frame.logged and projects(frame.event):
-                    await self._arrived.put(_Member(run, frame))
+        async with aclosing(follow) as batches:
+            async for frames in batches:
+                for frame in frames:
+                    if frame.event == CHILD_EVENT:
+                        self._new_child.set()
+                    if frame.logged and projects(frame.event):
+                        await self._arrived.put(_Member(run, frame))
 
     async def _find_children(self) -> None:
         """Look at once, whenever a child was announced, and every 2 s: an announcement may be lost."""
@@ -132,9 +133,10 @@ class FamilyStream:
             pass
         for child in [run for run in self._partitions if run != self._run and run not in self._finished]:
             replay = self._relay.replay(self._partitions[child], child, self._positions.get(child, 0))
-            async with aclosing(replay) as frames:
-                async for frame in frames:
-                    yield _Member(child, frame)
+            async with aclosing(replay) as batches:
+                async for frames in batches:
+                    for frame in frames:
+                        yield _Member(child, frame)
         await self._arrived.put(None)
 
     def _behind(self, member: _Member) -> Cursor:

@@ -7,10 +7,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from producer.connection import StoreConnection
+from producer.cursors import read_cursor
+from producer.family import FamilyStream
 from producer.subscriptions import Subscription
 from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord, RunResult
 from runtime_core.errors import RunlaneError
+from runtime_core.events.projection import projects
 from runtime_core.ids import ScopedRunId
 
 
@@ -31,9 +34,27 @@ class FollowedRun:
         """Raises RunNotFound."""
         return await self.store.reader.record(await self.located(), self.run)
 
-    async def frames(self, after: int = 0) -> AsyncGenerator[Frame, None]:
+    async def frames(self, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """See Relay.follow."""
         return self.store.relay.follow(await self.located(), self.run, after, ahead=self.ahead)
+
+    async def chunk_frames(
+        self, *, after: int | str = 0, children: bool = False
+    ) -> AsyncGenerator[list[tuple[Frame, str]], None]:
+        """The frames that are chunks, each with the cursor behind it, as many at once as are there; with ``children``
+        those of its child runs too. Raises RunNotFound, InvalidInputError.
+        """
+        cursor = read_cursor(after)
+        if children:
+            family = FamilyStream(self.store.relay, self.store.reader, self.run, await self.located(), cursor)
+            async with aclosing(family.follow()) as members:
+                async for frame, behind in members:
+                    yield [(frame, str(behind))]
+            return
+        async with aclosing(await self.frames(cursor.own)) as batches:
+            async for frames in batches:
+                if chunks := [(one, str(one.sequence)) for one in frames if one.logged and projects(one.event)]:
+                    yield chunks
 
     async def result(self) -> RunResult:
         """At once if it has finished, else when its terminal frame comes."""
@@ -43,10 +64,10 @@ class FollowedRun:
             if record.result is not None:
                 return record.result
             position = record.sequence
-        async with aclosing(await self.frames(position)) as frames:
-            async for frame in frames:
-                if frame.terminal:
-                    return RunResult.model_validate(frame.payload["result"])
+        async with aclosing(await self.frames(position)) as batches:
+            async for frames in batches:
+                if frames[-1].terminal:
+                    return RunResult.model_validate(frames[-1].payload["result"])
         # The stream had ended before this reader came: between the two reads.
         record = await self.record()
         if record.result is None:

@@ -33,8 +33,9 @@ class Relay:
 
     async def follow(
         self, partition: int, run: ScopedRunId, after: int = 0, *, ahead: Subscription | None = None
-    ) -> AsyncGenerator[Frame, None]:
-        """Frames of ``run`` behind the sequence ``after``, up to and including its terminal frame.
+    ) -> AsyncGenerator[list[Frame], None]:
+        """Frames of ``run`` behind the sequence ``after``, up to and including its terminal frame; as many at once as
+        are there.
 
         1. Logged frames come in order, each once; where the log no longer holds them a ``stream.gap`` frame comes.
         2. Frames that are not logged come if they arrive live, and not before the logged ones published before them.
@@ -47,18 +48,18 @@ class Relay:
         cursor = StreamCursor(after)
         async with self._joined(partition, run) if ahead is None else nullcontext(ahead) as subscription:
             if ahead is not None:
-                async for frame in self._live(partition, run, ahead, cursor, first_within=FIRST_SILENCE_S):
-                    yield frame
+                async for frames in self._live(partition, run, ahead, cursor, first_within=FIRST_SILENCE_S):
+                    yield frames
                 ahead.ahead = False  # from now on the log is the base, and the connection's coming a reason to read it
             while not cursor.finished:
                 before = cursor.position
-                async for frame in self._catch_up(partition, run, cursor):
-                    yield frame
+                async for frames in self._catch_up(partition, run, cursor):
+                    yield frames
                 if cursor.position == before:
-                    async for frame in self._look_at_record(partition, run, cursor):
-                        yield frame
-                async for frame in self._live(partition, run, subscription, cursor):
-                    yield frame
+                    async for frames in self._look_at_record(partition, run, cursor):
+                        yield frames
+                async for frames in self._live(partition, run, subscription, cursor):
+                    yield frames
 
     def ahead(self, partition: int, run: ScopedRunId) -> AbstractAsyncContextManager[Subscription]:
         """For ``follow``, by who submits ``run`` within the context."""
@@ -69,41 +70,46 @@ class Relay:
     ) -> AbstractAsyncContextManager[Subscription]:
         return self._subscriptions.join(keys.events_channel(partition, run), confirm_within=SILENCE_S, ahead=ahead)
 
-    async def replay(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[Frame, None]:
+    async def replay(self, partition: int, run: ScopedRunId, after: int = 0) -> AsyncGenerator[list[Frame], None]:
         """What the log holds behind ``after`` now; as ``follow``, but it waits for nothing."""
-        async for frame in self._catch_up(partition, run, StreamCursor(after)):
-            yield frame
+        async for frames in self._catch_up(partition, run, StreamCursor(after)):
+            yield frames
 
-    async def _catch_up(self, partition: int, run: ScopedRunId, cursor: StreamCursor) -> AsyncGenerator[Frame, None]:
+    async def _catch_up(
+        self, partition: int, run: ScopedRunId, cursor: StreamCursor
+    ) -> AsyncGenerator[list[Frame], None]:
         """Everything that the log holds behind the cursor."""
         while not cursor.finished:
             page = await self._reader.page(partition, run, cursor.position)
+            frames: list[Frame] = []
             for frame in page:
                 verdict = cursor.feed(frame)
                 if verdict is Verdict.HOLE:
-                    yield cursor.skip(frame, await self._reader.snapshot(partition, run))
+                    frames.append(cursor.skip(frame, await self._reader.snapshot(partition, run)))
                     verdict = cursor.feed(frame)
                 if verdict is Verdict.DELIVER:
-                    yield await self._reader.whole(partition, run, frame)
+                    frames.append(frame)
+            async for whole in self._whole(partition, run, frames):
+                yield whole
             if len(page) < PAGE:
                 return
 
     async def _look_at_record(
         self, partition: int, run: ScopedRunId, cursor: StreamCursor
-    ) -> AsyncGenerator[Frame, None]:
+    ) -> AsyncGenerator[list[Frame], None]:
         """The log had nothing new: is there anything left to wait for?"""
         record = await self._reader.record(partition, run)
         check_cursor(cursor.position, record)
         if record.state is not RunState.FINISHED:
             return
         # It may have finished between the two reads.
-        async for frame in self._catch_up(partition, run, cursor):
-            yield frame
+        async for frames in self._catch_up(partition, run, cursor):
+            yield frames
         if cursor.position < record.sequence:  # the log is gone, the record is the truth
             last = _terminal_frame(record)
             if cursor.feed(last) is Verdict.HOLE:
-                yield cursor.skip(last, None)
-            yield last
+                yield [cursor.skip(last, None)]
+            yield [last]
         cursor.finished = True
 
     async def _live(
@@ -114,24 +120,36 @@ class Relay:
         cursor: StreamCursor,
         *,
         first_within: float = SILENCE_S,
-    ) -> AsyncGenerator[Frame, None]:
+    ) -> AsyncGenerator[list[Frame], None]:
         """Frames as they arrive, until there is a reason to read the log."""
         silence_s = first_within
         while not cursor.finished:
             message = await subscription.receive(silence_s)
-            silence_s = SILENCE_S
             if isinstance(message, Signal):
                 return
-            frame = message.frame
-            if frame is None:
-                return  # if it is a frame of the run the log has it too, and reading it there says what is wrong
-            match cursor.feed(frame):
-                case Verdict.DELIVER:
-                    yield await self._reader.whole(partition, run, frame)
-                case Verdict.HOLE:
-                    return
-                case Verdict.DUPLICATE:
-                    pass
+            silence_s = SILENCE_S
+            frames: list[Frame] = []
+            verdict = Verdict.DUPLICATE
+            while message is not None and verdict is not Verdict.HOLE:
+                # One that cannot be read is in the log too, if it is a frame: reading it there says what is wrong.
+                verdict = Verdict.HOLE if message.frame is None else cursor.feed(message.frame)
+                if message.frame is not None and verdict is Verdict.DELIVER:
+                    frames.append(message.frame)
+                if verdict is not Verdict.HOLE:
+                    message = subscription.waiting()
+            async for whole in self._whole(partition, run, frames):
+                yield whole
+            if verdict is Verdict.HOLE:
+                return
+
+    async def _whole(self, partition: int, run: ScopedRunId, frames: list[Frame]) -> AsyncGenerator[list[Frame], None]:
+        """The same with payloads that are stored elsewhere; none waits for that of a later one."""
+        if all(frame.stored is None for frame in frames):
+            if frames:
+                yield frames
+            return
+        for frame in frames:
+            yield [await self._reader.whole(partition, run, frame)]
 
 
 def check_cursor(position: int, record: RunRecord) -> None:

@@ -104,6 +104,14 @@ class Subscription:
         if self._missed:
             self._missed = False
             return Signal.MISSED
+        message = self.waiting()
+        assert message is not None
+        return message
+
+    def waiting(self) -> Message | None:
+        """The next message, if one waits."""
+        if not self._messages:
+            return None
         message = self._messages.popleft()
         self._characters -= len(message.data)
         return message

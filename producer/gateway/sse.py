@@ -19,8 +19,10 @@ from producer.gateway import metrics
 from producer.gateway.server import cut
 from producer.gateway.tokens import LOOK_EVERY_S
 from runtime_core.clock import now_ms
-from runtime_core.contracts.stream import RunStreamChunk, RunStreamChunkKind
+from runtime_core.contracts.frame import Frame
+from runtime_core.contracts.stream import RunStreamChunkKind
 from runtime_core.errors import RunlaneError
+from runtime_core.events.projection import CHUNK_KIND_BY_EVENT, chunk_json
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,14 @@ HEADERS = {
 HEARTBEAT = b": \n\n"
 
 
-def event_of(chunk: RunStreamChunk) -> bytes:
-    """``id`` is what to send as Last-Event-ID to go on behind the chunk."""
-    data = chunk.model_dump_json(exclude={"cursor"})
-    return f"id: {chunk.cursor}\nevent: {chunk.kind}\ndata: {data}\n\n".encode()
+#: Bytes of events that are handed over together at the most, or one event.
+JOINED_BYTES = 64 * 1024
+
+
+def event_of(frame: Frame, cursor: str) -> bytes:
+    """The event of a frame that is a chunk; ``id`` is what to send as Last-Event-ID to go on behind it."""
+    head = f"id: {cursor}\nevent: {CHUNK_KIND_BY_EVENT[frame.event]}\ndata: "
+    return b"%b%b\n\n" % (head.encode(), chunk_json(frame))
 
 
 class StreamEnd(StrEnum):
@@ -64,7 +70,8 @@ _WHY_CUT = {
 
 
 class EventStream(Response):
-    """1. Every chunk is one event; ``run.finished`` of the run itself is last, and ends the response.
+    """1. Every chunk is one event; those that are there go out together. ``run.finished`` of the run itself is last and
+       ends the response.
 
     2. When nothing came for ``heartbeat_s`` a comment is sent, so that nobody between takes the connection for dead.
     3. A client that takes nothing for ``stall_s`` is cut: a last event, ``stream.cut`` {reason}, says why if it reads
@@ -76,7 +83,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        chunks: AsyncGenerator[RunStreamChunk, None],
+        frames: AsyncGenerator[list[tuple[Frame, str]], None],
         *,
         label: str,
         heartbeat_s: float,
@@ -87,7 +94,7 @@ class EventStream(Response):
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
-        self._chunks = chunks
+        self._frames = frames
         self._label = label
         self._heartbeat_s = heartbeat_s
         self._stall_s = stall_s
@@ -140,15 +147,27 @@ class EventStream(Response):
         return end
 
     async def _send_chunks(self, send: Send) -> None:
-        async with aclosing(self._chunks) as chunks:
-            async for chunk in chunks:
-                if chunk.kind is RunStreamChunkKind.STREAM_GAP:
-                    metrics.GAPS.inc()
-                await self._hand_over(send, event_of(chunk))
-                metrics.CHUNKS.inc()
-                if chunk.timestamp_ms >= self._began_ms:
-                    metrics.LAG.observe(max(0, now_ms() - chunk.timestamp_ms) / 1000)
+        async with aclosing(self._frames) as batches:
+            async for batch in batches:
+                joined = bytearray()
+                for frame, cursor in batch:
+                    joined += event_of(frame, cursor)
+                    if len(joined) >= JOINED_BYTES:
+                        await self._hand_over(send, bytes(joined))
+                        joined.clear()
+                if joined:
+                    await self._hand_over(send, bytes(joined))
+                self._note(batch)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _note(self, batch: list[tuple[Frame, str]]) -> None:
+        metrics.CHUNKS.inc(len(batch))
+        now = now_ms()
+        for frame, _ in batch:
+            if frame.event == RunStreamChunkKind.STREAM_GAP:
+                metrics.GAPS.inc()
+            if frame.timestamp_ms >= self._began_ms:
+                metrics.LAG.observe(max(0, now - frame.timestamp_ms) / 1000)
 
     async def _hand_over(self, send: Send, data: bytes) -> None:
         """Returns when the socket's buffer has room again."""

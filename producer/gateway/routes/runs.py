@@ -158,7 +158,7 @@ async def stream(call: Call) -> Response:
                 logger.warning("run %s is not cancelled though its client left: %s", run_id, error)
 
     return EventStream(
-        call.client.stream(run_id, after=after, children=call.query.children),
+        call.client._run(run_id, record.partition).chunk_frames(after=after, children=call.query.children),
         label=f"run {run_id}",
         heartbeat_s=gateway.settings.gateway_heartbeat_s,
         stall_s=gateway.settings.gateway_stall_s,
