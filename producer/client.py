@@ -316,7 +316,7 @@ class AsyncClient(SessionVerbs):
         except TimeoutError as error:
             run_id = split_run_id(run.run)[1]
             raise TimeoutError(
-                f"run {run_id} has not finished within {timeout} s; it goes on: ask again, or cancel it"
+                f"run {run_id} has not finished within {timeout:.4g} s; it goes on: ask again, or cancel it"
             ) from error
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ the calling thread, see direct.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from copy import copy
 from types import TracebackType
@@ -13,9 +14,9 @@ from typing import Any, Literal, Self, Unpack
 
 from producer.blocking import LoopThread
 from producer.client import DEFAULT_URL, AsyncClient
-from producer.direct import DirectCalls
+from producer.direct import DIRECT_READ_S, DirectCalls
 from producer.handle import RunHandle
-from producer.output_types import OutputType
+from producer.output_types import OutputType, in_class
 from producer.requests import RequestFields, as_request, submit_span
 from runtime_core.contracts.dead_letter import DeadLetter
 from runtime_core.contracts.frame import Frame
@@ -47,7 +48,13 @@ class SyncRunHandle:
         return self._client._thread.iterate(self._handle.stream(after, children=children))
 
     def result(self, timeout: float | None = None) -> RunResult:
-        return self._client._thread.wait(self._handle.result(timeout))
+        began = time.monotonic()
+        if timeout is None or timeout >= DIRECT_READ_S:
+            result = self._client._direct.finished(self._handle._run())
+            if result is not None:
+                return in_class(result, self._handle.output_type)
+        left = None if timeout is None else timeout - (time.monotonic() - began)
+        return self._client._thread.wait(self._handle.result(left))
 
     def get(self) -> RunRecord:
         return self._client._thread.wait(self._handle.get())

@@ -8,8 +8,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from producer.sync_client import Client, SyncRunHandle
 from runtime_core.contracts.run import RunRequest, RunState, StopReason
@@ -45,12 +47,12 @@ def hello(run_id: str, session_id: str = "s") -> RunRequest:
     return RunRequest(agent_id="a", session_id=session_id, input_text="hello", run_id=run_id)
 
 
-def execute(url: str, run_id: str) -> None:
+def execute(url: str, run_id: str, output: Any = "hi") -> None:
     async def attempt() -> None:
         redis = connect(url)
         by_hand = await AttemptByHand.begin(redis, run_id, 64)
         await by_hand.emit("llm.delta", text="hi")
-        await by_hand.finish(final_output="hi")
+        await by_hand.finish(final_output=output)
         await redis.aclose()
 
     asyncio.run(attempt())
@@ -65,6 +67,23 @@ def test_a_run_is_submitted_streamed_and_finished_without_a_loop(server: Embedde
     assert handle.result().final_output == "hi"
     assert handle.get().state is RunState.FINISHED
     assert [frame.sequence for frame in client.events("one")] == [1, 2, 3]
+
+
+class Answer(BaseModel):
+    number: int
+
+
+def test_a_finished_result_is_read_on_the_calling_thread(server: EmbeddedRedis, client: Client) -> None:
+    handle = client.submit(hello("direct").model_copy(update={"output_type": Answer}))
+    execute(server.url, "direct", {"number": 7})
+    with connect_sync(server.url) as redis:
+        redis.config_resetstat()
+        assert handle.result().final_output == Answer(number=7)
+        commands: Any = redis.info("commandstats")
+        assert commands["cmdstat_hmget"]["calls"] == 1
+        redis.flushall()
+    with pytest.raises(RunNotFound):
+        handle.result()
 
 
 def test_a_stream_may_be_left_and_the_run_cancelled(client: Client) -> None:

@@ -40,6 +40,13 @@ async def test_a_unix_socket_is_a_url_too(unix_socket_url: str) -> None:
     blocking.close()
 
 
+async def test_half_a_surrogate_pair_is_written_as_a_question_mark(redis_url: str) -> None:
+    redis = connect(redis_url)
+    await redis.set("key", "a\ud800b")
+    assert await redis.get("key") == "a?b"
+    await redis.aclose()
+
+
 async def test_a_write_that_redis_does_not_take_ends() -> None:
     with EmbeddedRedis() as server:
         redis = connect(server.url)

@@ -12,7 +12,7 @@ from runtime_core.events.projection import CHUNK_KIND_BY_EVENT, chunk_from_frame
 
 RESULT = RunResult(run_id="r", final_output={"a": 0.1, "b": "é"}, stop_reason=StopReason.COMPLETED)
 PAYLOADS: dict[str, dict[str, Any]] = {
-    "tool.succeeded": {"result": [1, 2.5, 1e300, -0.0, None, True, {"日": "\u2028 \\ \" \x7f"}]},
+    "tool.succeeded": {"result": [1, 2.5, 1e300, -0.0, None, True, {"日": '\u2028 \\ " \x7f'}]},
     TERMINAL_EVENT: {"stop_reason": "completed", "result": RESULT.model_dump(mode="json")},
 }
 
