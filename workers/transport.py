@@ -213,10 +213,9 @@ class Channel(stock.Channel):
 
     def _deliver_or_drop(self, raw: bytes, queue: str) -> None:
         try:
-            message = json.loads(raw)
-            # A worker holds a message for as long as its run goes on; else each had names of its own for the same.
-            message["headers"] = {intern(name): value for name, value in message["headers"].items()}
-            message["properties"] = {intern(name): value for name, value in message["properties"].items()}
+            message = _sharing(json.loads(raw))
+            for part in ("headers", "properties"):
+                message[part] = _sharing(message[part])
             self.connection._deliver(message, queue)
         except _TROUBLE:
             raise
@@ -225,6 +224,11 @@ class Channel(stock.Channel):
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         return self.commands.register_script(script)(keys=keys, args=arguments)
+
+
+def _sharing(fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` with the texts that other messages have, too: a worker holds a message as long as its run goes on."""
+    return {intern(name): intern(value) if type(value) is str else value for name, value in fields.items()}
 
 
 class Transport(stock.Transport):

@@ -45,6 +45,8 @@ class RunScope:
     config_version: int = 1
     #: Whether the session keeps the agents of that version, whichever is current.
     pinned: bool = False
+    #: Whether the request was read for this attempt alone: then it is changed where another one is copied.
+    owns_request: bool = False
     guard: Callable[[], Awaitable[None]] = _always_valid
     sink: Callable[[RuntimeEvent], Awaitable[None]] | None = None
     writer: SessionWriter | None = None

@@ -43,7 +43,7 @@ from runtime_core.session_resources import SessionResources
 logger = logging.getLogger(__name__)
 
 #: Plugins, by session and agent, that the current task's run uses, or one that it is a child of.
-_busy_plugins: ContextVar[frozenset[tuple[SessionKey, str]]] = ContextVar("runlane_busy_plugins", default=frozenset())
+_busy_plugins: ContextVar[tuple[tuple[SessionKey, str], ...]] = ContextVar("runlane_busy_plugins", default=())
 
 
 class WrongResultType(TypeError):
@@ -157,7 +157,7 @@ class Execution:
             return
         build = partial(self._load_plugins, session, agent)
         async with self.plugin_cache.use(session, agent.id, build, fits) as (plugins, hit):
-            token = _busy_plugins.set(busy | {key})
+            token = _busy_plugins.set((*busy, key))
             try:
                 yield plugins, hit
             finally:
@@ -209,12 +209,11 @@ def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> R
     hints = dict(request.context_hints)
     if scope.sink is not None and request.stream:
         hints[STREAMING_HINT] = True
-    changed = {
-        "budget": effective_budget(request, agent),
-        "context_hints": hints,
-        "output_type": class_of(request.output_type),
-    }
-    return request.model_copy(update=changed)
+    prepared = request if scope.owns_request else request.model_copy()
+    prepared.budget = effective_budget(request, agent)
+    prepared.context_hints = hints
+    prepared.output_type = class_of(request.output_type)
+    return prepared
 
 
 async def _announce_end(events: RunEvents, result: RunResult, *, duration_ms: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -48,9 +49,7 @@ class Runner:
 
     async def execute(self, attempt: Attempt) -> RunResult | None:
         """Execute an admitted attempt. To end it early, stop it: a cancellation would cut its finish short."""
-        admission = attempt.answer
-        assert isinstance(admission, Admission)
-        execution = _Execution(self._services, self._runtime, attempt, admission, self._worker, self._execute_within)
+        execution = _Execution(self._services, self._runtime, attempt, self._worker, self._execute_within)
         try:
             return await execution.run()
         finally:
@@ -91,18 +90,18 @@ class _Execution:
         services: Services,
         runtime: Runtime,
         attempt: Attempt,
-        admission: Admission,
         worker: str,
         execute_within: Callable[[Attempt], Awaitable[None]],
     ) -> None:
+        assert isinstance(attempt.answer, Admission)
         self._store = store = services.attempts
         self._runtime = runtime
         self._attempt = attempt
-        self._admission = admission
         self._worker = worker
         self._guard = attempt.ownership.guard
+        self._request, self._unreadable = _read_request(attempt.answer)
+        self._admission = admission = attempt.answer = replace(attempt.answer, request="")  # it may be long
         self._tenant = split_run_id(admission.run)[0]
-        self._request, self._unreadable = _read_request(admission)
         agents = (agent.id for agent in runtime.config.agents)
         self._measures = AttemptMeasures(attempt, admission, self._request.agent_id, agents)
         self._publisher = Publisher(
@@ -119,6 +118,7 @@ class _Execution:
             attempt=admission.attempt,
             config_version=admission.config_version,
             pinned=True,
+            owns_request=True,
             guard=self._before_call,
             sink=self._publish,
             writer=StagedWrites(store, admission, self._guard),

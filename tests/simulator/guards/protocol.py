@@ -135,10 +135,10 @@ ATTEMPTS = (
         "staged_writes_of_a_dead_attempt_are_dropped",
     ),
     script_guard(
-        "append",
+        "_prelude",
         "a frame that is there is not appended again",
         "elseif sequence == last + 1 then",
-        "elseif true then\n    sequence = last + 1",
+        "elseif true then\n      sequence = last + 1",
         "appended_frames_without_an_answer_are_there_once",
     ),
     script_guard(
