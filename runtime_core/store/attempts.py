@@ -41,7 +41,7 @@ class Admission:
     session: SessionKey
     lease: Lease
     attempt: int
-    #: The last sequence given out; the attempt's first frame is this + 1.
+    #: The last sequence given out, that of its run.started; the attempt's own first frame is this + 1.
     sequence: int
     #: The RunRequest as JSON text.
     request: str

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 #: Bytes of a logged payload beyond which it is dropped: half of what a run's log may hold, see lua/_prelude.lua.
 _LARGEST_PAYLOAD = 4 * 1024 * 1024
-#: Every attempt's first: it says nothing of the agent's speed.
+#: Every attempt's first: the script that began it has written it.
 _BEGIN_EVENT = "run.started"
 #: Seconds before a write is tried again; Redis is away or starting then.
 _RETRY_DELAY = 0.2
@@ -113,6 +113,8 @@ class Publisher:
         return len(self._waiting)
 
     async def publish(self, event: RuntimeEvent) -> None:
+        if event.name == _BEGIN_EVENT:
+            return
         if self._room is not None:
             await self._room.wait()
         if self._failure is not None:
@@ -122,7 +124,7 @@ class Publisher:
             self._room = asyncio.Event()
         if self._writer is None:
             self._writer = asyncio.create_task(self._write(), name=f"publisher of {self._admission.run}")
-        if event.name != _BEGIN_EVENT and projects(event.name):
+        if projects(event.name):
             self._a_chunk_came()
 
     def hold(self) -> None:

@@ -96,18 +96,21 @@ local function drop_oldest(id)
   return #bytes + stored
 end
 
--- Logged frames in order: {{sequence, bytes, payload}, …}; a payload that is not in the bytes stands beside the log.
--- Publishes each frame and keeps the log within both bounds.
+-- Frames in order: {{sequence, bytes, payload}, …}; a payload that is not in the bytes stands beside the log. One without a
+-- sequence (false) is published only. Publishes each frame and keeps the log within both bounds.
 local function append_log(id, frames)
-  local bytes = tonumber(call('HGET', run_key(id), 'log_bytes') or '0')
+  local added, last = 0, nil
   for _, frame in ipairs(frames) do
-    local sequence, payload = integer(frame[1]), frame[3] or ''
-    if payload ~= '' then call('HSET', payloads_key(id), sequence, payload) end
-    call('XADD', log_key(id), sequence .. '-0', 'f', frame[2])
+    local sequence, payload = frame[1], frame[3] or ''
+    if sequence then
+      if payload ~= '' then call('HSET', payloads_key(id), integer(sequence), payload) end
+      call('XADD', log_key(id), integer(sequence) .. '-0', 'f', frame[2])
+      added, last = added + #frame[2] + #payload, sequence
+    end
     call('PUBLISH', prefix .. 'events:' .. id, frame[2])
-    bytes = bytes + #frame[2] + #payload
   end
-  local last = frames[#frames][1]
+  if not last then return end
+  local bytes = added + tonumber(call('HGET', run_key(id), 'log_bytes') or '0')
   local length = (last > LOG_FRAMES or bytes > LOG_BYTES) and call('XLEN', log_key(id)) or 0  -- never more than the last number
   while length > 1 and (length > LOG_FRAMES or bytes > LOG_BYTES) do
     bytes, length = bytes - drop_oldest(id), length - 1
@@ -117,14 +120,14 @@ end
 
 -- An attempt's batch, in ARGV from `first` on, each frame as: sequence logged(1|0) bytes payload('' if the bytes hold it).
 -- A number already stored must hold the same bytes and is skipped; a frame that is not logged is published only.
--- → the frames to log, those to publish only, the last sequence; or nil and the reply that refuses the batch
+-- → the frames for append_log, the last sequence; or nil and the reply that refuses the batch
 local function read_batch(id, last, first)
-  local logged, live = {}, {}
+  local frames = {}
   for i = first, #ARGV, 4 do
     local sequence, bytes = tonumber(ARGV[i]), ARGV[i + 2]
-    if ARGV[i + 1] == '0' then live[#live + 1] = bytes
+    if ARGV[i + 1] == '0' then frames[#frames + 1] = {false, bytes}
     elseif sequence == last + 1 then
-      logged[#logged + 1] = {sequence, bytes, ARGV[i + 3]}
+      frames[#frames + 1] = {sequence, bytes, ARGV[i + 3]}
       last = sequence
     elseif sequence > last then return nil, {'GAP', integer(last)}
     else
@@ -132,11 +135,7 @@ local function read_batch(id, last, first)
       if stored and stored[2][2] ~= bytes then return nil, {'MISMATCH', ARGV[i]} end
     end
   end
-  return logged, live, last
-end
-
-local function publish(id, live)
-  for _, bytes in ipairs(live) do call('PUBLISH', prefix .. 'events:' .. id, bytes) end
+  return frames, last
 end
 
 -- A frame that no attempt emits; the same object as contracts/frame.py encodes.
@@ -144,6 +143,13 @@ local function script_frame(sequence, attempt, event, config_version, ids, paylo
   return '{"v":1,"logged":' .. (live and 'false' or 'true') .. ',"sequence":' .. integer(sequence) .. ',"attempt":' .. attempt .. ',"event":"' .. event
     .. '","timestamp_ms":' .. integer(now) .. ',"config_version":' .. (config_version or 'null') .. ',"ids":' .. ids
     .. ',"payload":' .. payload .. '}'
+end
+
+-- An attempt begins: its first frame, which so is with readers before the agent is. → its sequence
+local function begin_log(id, attempt, last, config_version, ids)
+  local sequence = tonumber(last) + 1
+  append_log(id, {{sequence, script_frame(sequence, attempt, 'run.started', config_version, ids, '{}')}})
+  return integer(sequence)
 end
 
 -- Put the run's doorbell into the Celery queue. Plain find: user text may hold the bare word, but never with its

@@ -17,13 +17,14 @@ if call('EXISTS', 'rl:id:' .. id) == 0 then
   call('PUBLISH', prefix .. 'events:' .. parent, script_frame(family.sequence, family.attempt, 'run.child_submitted',
     family.config_version, family.ids, '{"run_id":' .. cjson.encode(string.match(id, '([^/]*)$')) .. '}', true))
 end
-local child = record(id, 'state', 'within', 'attempt', 'sequence', 'fence', 'of_attempt')
+local child = record(id, 'state', 'within', 'attempt', 'sequence', 'fence', 'of_attempt', 'ids')
 if child.within ~= parent then return {'CONFLICT'} end
 if child.state == 'finished' then return {'FINISHED'} end
 local kept, steps = steps_taken(id)
 if child.fence == fence and child.of_attempt == attempt then return {'OK', child.attempt, child.sequence, integer(kept), steps} end
-local next_attempt = integer(tonumber(child.attempt) + 1)
+local next_attempt, config_version = integer(tonumber(child.attempt) + 1), call('HGET', run_key(parent), 'config_version')
 call('HSET', run_key(id), 'state', 'running', 'attempt', next_attempt, 'of_attempt', attempt, 'owner', owner,
-  'fence', fence, 'config_version', call('HGET', run_key(parent), 'config_version'), 'started_ms', integer(now))
+  'fence', fence, 'config_version', config_version, 'started_ms', integer(now))
 unstage(id, kept)
-return {'OK', next_attempt, child.sequence, integer(kept), steps}
+local sequence = begin_log(id, next_attempt, child.sequence, config_version, child.ids)
+return {'OK', next_attempt, sequence, integer(kept), steps}

@@ -42,7 +42,7 @@ end
 if not owns(owner, fence, true) then return {'FENCED'} end
 expire_queued(id)
 local run = record(id, 'state', 'session', 'agent', 'attempt', 'sequence', 'nonce', 'fence', 'request', 'config_version',
-  'status', 'result', 'announced', 'crashes', 'charges', 'spared', 'submitted_ms', 'started_ms', 'deadline')
+  'status', 'result', 'announced', 'crashes', 'charges', 'spared', 'submitted_ms', 'started_ms', 'deadline', 'ids')
 if not run.state then return {'GONE'} end
 if run.state == 'finished' then
   if run.announced ~= '' and run.announced ~= nonce then return {'FINISHED', '', ''} end
@@ -73,4 +73,5 @@ call('HSET', LIVE, session, id)
 call('ZREM', READY, session)
 if (run.deadline or '') ~= '' then call('ZREM', DEADLINES, id) end
 if attempt ~= '1' then unstage(id, kept) end
-return {'OK', attempt, run.sequence, run.request, pinned, session, integer(kept), steps, waited(now)}
+local sequence = begin_log(id, attempt, run.sequence, pinned, run.ids)
+return {'OK', attempt, sequence, run.request, pinned, session, integer(kept), steps, waited(now)}

@@ -5,8 +5,7 @@ local owner, fence, id, attempt = unpack(ARGV, 4, 7)
 if not owns(owner, fence, false) then return {'FENCED'} end
 local run = record(id, 'state', 'attempt', 'fence', 'sequence', 'cancel')
 if not is_current(run, attempt, fence) then return {'STALE'} end
-local logged, live = read_batch(id, tonumber(run.sequence), 8)
-if not logged then return live end
-if #logged > 0 then append_log(id, logged) end
-publish(id, live)
+local frames, refusal = read_batch(id, tonumber(run.sequence), 8)
+if not frames then return refusal end
+append_log(id, frames)
 return {'OK', run.cancel == '1' and '1' or '0'}

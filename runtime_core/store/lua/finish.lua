@@ -8,11 +8,10 @@ local same = run.attempt == attempt and run.fence == fence and run.owner == owne
 if run.state == 'finished' and same and not run.announced then return {'OK'} end  -- announced: a script ended it instead
 if not owns(owner, fence, false) then return {'FENCED'} end
 if not is_current(run, attempt, fence) then return {'STALE'} end
-local frames, live, last = read_batch(id, tonumber(run.sequence), 13)
-if not frames then return live end
+local frames, last = read_batch(id, tonumber(run.sequence), 13)
+if not frames then return last end
 if tonumber(sequence) ~= last + 1 then return {'GAP', integer(last)} end
 frames[#frames + 1] = {last + 1, terminal}
 call('HDEL', probation_key(worker_of(owner)), id)
-publish(id, live)                             -- before the end, behind which nobody listens
 finish_run(id, status, result, frames, hold == '1')
 return {'OK'}

@@ -244,6 +244,7 @@ class Model:
             record.state, record.attempt, record.deadline_ms = RunState.RUNNING, record.attempt + 1, None
             record.owner, record.fence, record.nonce = lease.owner, lease.fence, nonce
             session.live = run
+            record.log.append((record.attempt, "run.started", ""))
             del record.staged[kept:]
         steps = {name: delta for name, (_, delta) in record.steps.items()}
         return record.attempt, len(record.log), record.config_version, kept, steps
