@@ -14,7 +14,7 @@ from runtime_core.contracts.frame import Frame
 from runtime_core.contracts.run import RunRecord, RunResult
 from runtime_core.errors import RunlaneError
 from runtime_core.events.projection import projects
-from runtime_core.ids import ScopedRunId
+from runtime_core.ids import ScopedRunId, split_run_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,20 +58,10 @@ class FollowedRun:
 
     async def result(self) -> RunResult:
         """At once if it has finished, else when its terminal frame comes."""
-        position = 0
-        if self.ahead is None:
-            record = await self.record()
-            if record.result is not None:
-                return record.result
-            position = record.sequence
-        async with aclosing(await self.frames(position)) as batches:
-            async for frames in batches:
-                if frames[-1].terminal:
-                    return RunResult.model_validate(frames[-1].payload["result"])
-        # The stream had ended before this reader came: between the two reads.
-        record = await self.record()
-        if record.result is None:
-            raise RunlaneError(
-                f"run {record.run_id} has finished as {record.status} without a result", run_id=record.run_id
-            )
-        return record.result
+        if self.ahead is None and (so_far := (await self.record()).result) is not None:
+            return so_far
+        result = await self.store.relay.result(await self.located(), self.run, ahead=self.ahead)
+        if result is None:
+            run_id = split_run_id(self.run)[1]
+            raise RunlaneError(f"run {run_id} has finished without a result", run_id=run_id)
+        return result

@@ -13,7 +13,7 @@ from producer.ordering import StreamCursor, Verdict
 from producer.run_reader import PAGE, RunReader
 from producer.subscriptions import Signal, Subscription, Subscriptions
 from runtime_core.contracts.frame import TERMINAL_EVENT, Frame, RunIds
-from runtime_core.contracts.run import RunRecord, RunState
+from runtime_core.contracts.run import RunRecord, RunResult, RunState
 from runtime_core.errors import InvalidInputError
 from runtime_core.ids import ScopedRunId
 from runtime_core.store import keys
@@ -60,6 +60,34 @@ class Relay:
                         yield frames
                 async for frames in self._live(partition, run, subscription, cursor):
                     yield frames
+
+    async def result(self, partition: int, run: ScopedRunId, *, ahead: Subscription | None = None) -> RunResult | None:
+        """The result, when the terminal frame comes or the record has it; None of a run that finished without one.
+
+        It reads no log: of what comes before the end it needs nothing. Raises RunNotFound if the record vanishes.
+        """
+        async with self._joined(partition, run) if ahead is None else nullcontext(ahead) as subscription:
+            if ahead is not None:
+                frame = await self._terminal(subscription, FIRST_SILENCE_S)
+                if frame is not None:
+                    return RunResult.model_validate(frame.payload["result"])
+                ahead.ahead = False
+            while (record := await self._reader.record(partition, run)).state is not RunState.FINISHED:
+                frame = await self._terminal(subscription, SILENCE_S)
+                if frame is not None:
+                    return RunResult.model_validate(frame.payload["result"])
+            return record.result
+
+    @staticmethod
+    async def _terminal(subscription: Subscription, first_within: float) -> Frame | None:
+        """The terminal frame, or None when there is a reason to look at the record."""
+        silence_s = first_within
+        while not isinstance(message := await subscription.receive(silence_s), Signal):
+            silence_s = SILENCE_S
+            if message.frame is None or message.frame.terminal:
+                whole = message.frame is not None and message.frame.stored is None
+                return message.frame if whole else None
+        return None
 
     def ahead(self, partition: int, run: ScopedRunId) -> AbstractAsyncContextManager[Subscription]:
         """For ``follow``, by who submits ``run`` within the context."""
