@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import hiredis
@@ -50,8 +50,7 @@ class _Reader(asyncio.Protocol):
         self._events = EventCounter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        cast("asyncio.Transport", transport).write(f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         self._counter.add(connected=not self._answered, events=self._events.count(data))
@@ -68,8 +67,7 @@ class _Feed(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         self._replies.feed(data)
@@ -122,6 +120,7 @@ class Calls:
         self._client = AsyncClient(os.environ["BENCH_REDIS_URL"])
         self._counter = _Counter()
         self._runs: list[tuple[int, RunIds]] = []
+        #: The last one of every run: that of its run.queued.
         self._sequence = 1
 
     async def prepare(self, runs: int) -> dict[str, list[str]]:
