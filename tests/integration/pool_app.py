@@ -158,6 +158,23 @@ def hold_hard() -> None:
     _hold()
 
 
+@app.task(name="told", soft_time_limit=0.2)
+def told() -> str:
+    """Asks to be told of its end in place of being cancelled."""
+    ended = asyncio.Event()
+    job = current_job()
+    assert isinstance(job, Job)
+    job.on_ending = lambda _: ended.set()
+
+    async def run() -> str:
+        await ended.wait()
+        await asyncio.sleep(0.05)
+        await _tell(_task_id(), f"told of {_ending()}")
+        return "not cut short"
+
+    return await_(run())
+
+
 @app.task(name="stubborn", time_limit=0.2)
 def stubborn() -> None:
     async def run() -> None:

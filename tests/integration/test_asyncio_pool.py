@@ -71,6 +71,12 @@ def test_a_soft_limit_is_raised_in_the_body_which_may_go_on(client: PlainClient)
     assert client.seen(task) == ["started", "cancelled by soft", "cleaned up"]
 
 
+def test_a_body_that_asks_for_it_is_told_of_its_end_and_not_cancelled(client: PlainClient) -> None:
+    task = client.send("told")
+    assert client.event(task, "task-succeeded")["result"] == "'not cut short'"
+    assert client.seen(task) == ["told of soft"]
+
+
 def test_a_hard_limit_is_reported_after_the_coroutine_has_ended(client: PlainClient) -> None:
     task = client.send("hold_hard")
     assert "TimeLimitExceeded" in client.event(task, "task-failed")["exception"]
