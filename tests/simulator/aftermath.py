@@ -72,7 +72,8 @@ def _check_log(history: History, run: Run) -> None:
     for attempt in range(1, run.attempt + 1):
         events = [frame.event for frame in log if frame.attempt == attempt]
         starts, interrupted = events.count("run.started"), events.count("run.interrupted")
-        expect(starts <= 1, f"attempt {attempt} of {run.id} started {starts} times in its log")
+        begins = starts == 1 and events[0] == "run.started"
+        expect(begins, f"attempt {attempt} of {run.id} does not begin with its only run.started: {events}")
         if attempt < run.attempt:
             expect(interrupted == 1, f"attempt {attempt} of {run.id} ended early, its log says so {interrupted} times")
     if run.status == "completed":

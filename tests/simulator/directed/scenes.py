@@ -70,14 +70,21 @@ def strike(
     call: Callable[[Script], object] | None = None,
     of: SimulatedWorker | None = None,
 ) -> Directive:
-    """Something happens to the next requests that call this script."""
+    """Something happens to the next requests that call this script. Of appends those that log something are meant: an
+    attempt's first one has live frames only, since its run.started is there already.
+    """
 
     def matches(one: Script) -> bool:
-        return one.name == script and (of is None or one.process is of.process)
+        return one.name == script and (of is None or one.process is of.process) and (script != "append" or _logs(one))
 
     directive = Directive(matches=matches, act=act, seconds=seconds, left=times, call=call)
     history.network.directives.append(directive)
     return directive
+
+
+def _logs(append: Script) -> bool:
+    """Each of its frames is: sequence logged(1|0) bytes payload, behind owner fence run attempt."""
+    return "1" in append.own[5::4]
 
 
 async def struck(history: History, directive: Directive, seconds: float = 15.0) -> None:
