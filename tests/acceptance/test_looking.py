@@ -45,11 +45,10 @@ async def scene(url: str) -> None:
         await LeaseStore(redis).heartbeat("by-hand", words, accepting=True, ttl_ms=3_600_000)
         await client.submit(agent_id="assistant", session_id="of done", input_text="secret text", run_id="done")
         done = await AttemptByHand.begin(redis, "done", PARTITIONS)
-        await done.emit("run.started")
         await done.finish(final_output="42")
         for run in ("r1", "r2", "r3"):
             await client.submit(agent_id="reader", session_id=RUDE, input_text="hi", run_id=run)
-        await (await AttemptByHand.begin(redis, "r1", PARTITIONS)).emit("run.started")
+        await AttemptByHand.begin(redis, "r1", PARTITIONS)
         await client.submit(agent_id="assistant", session_id="of dead", input_text="hi", run_id="dead")
         await give_up(redis, "dead", PARTITIONS)
     await redis.aclose()

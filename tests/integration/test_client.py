@@ -75,7 +75,6 @@ async def test_a_run_is_streamed_live_and_its_result_returned(client: AsyncClien
     streaming = asyncio.create_task(collect(handle))
     waiting = asyncio.create_task(handle.result(timeout=10))
     attempt = await begin(redis, handle.run_id)
-    await attempt.emit("run.started")
     await attempt.emit("usage.updated", logged=False)
     await attempt.emit("llm.delta", text="hi")
     await attempt.finish(final_output="hi")
@@ -143,7 +142,6 @@ async def test_who_submits_and_follows_reads_nothing_that_comes_live(client: Asy
             kinds.append(chunk.kind)
             if chunk.kind == "run.queued":
                 attempt = await begin(redis, "live")
-                await attempt.emit("run.started")
                 await attempt.emit("llm.delta", text="hi")
                 await attempt.finish()
     commands: Any = await redis.info("commandstats")
@@ -154,7 +152,6 @@ async def test_who_submits_and_follows_reads_nothing_that_comes_live(client: Asy
 async def test_a_run_that_had_been_submitted_is_followed_from_its_start(client: AsyncClient, redis: Redis) -> None:
     await client.submit(hello(run_id="known"))
     attempt = await begin(redis, "known")
-    await attempt.emit("run.started")
     async with aclosing(client.run_stream(hello(run_id="known"))) as chunks, asyncio.timeout(1):
         assert [(await anext(chunks)).sequence for _ in range(2)] == [1, 2]
     await attempt.finish(final_output="done")
@@ -191,14 +188,14 @@ async def test_a_reader_rejoins_behind_the_chunk_it_holds(client: AsyncClient, r
         held = [(await anext(chunks)).sequence, (await anext(chunks)).sequence]
     rejoined = asyncio.create_task(collect(client.handle(handle.run_id), after=held[-1]))
     await attempt.finish()
-    assert held + sequences(await rejoined) == [1, 2, 3, 4, 5]
+    assert held + sequences(await rejoined) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_reader_that_holds_the_terminal_chunk_gets_nothing_more(client: AsyncClient, redis: Redis) -> None:
     handle = await client.submit(hello())
     await (await begin(redis, handle.run_id)).finish()
-    assert await collect(handle, after=2) == []
-    with pytest.raises(InvalidInputError, match="ended with chunk 2"):
+    assert await collect(handle, after=3) == []
+    with pytest.raises(InvalidInputError, match="ended with chunk 3"):
         await collect(handle, after=9)
 
 
@@ -211,11 +208,11 @@ async def test_what_the_log_dropped_is_a_gap_chunk(client: AsyncClient, redis: R
     await redis.xtrim(keys.log(attempt.admission.lease.partition, attempt.admission.run), maxlen=2, approximate=False)
     chunks = await collect(handle, after=1)
     assert [(chunk.kind, chunk.sequence) for chunk in chunks] == [
-        ("stream.gap", 3),
-        ("llm.delta", 4),
-        ("run.finished", 5),
+        ("stream.gap", 4),
+        ("llm.delta", 5),
+        ("run.finished", 6),
     ]
-    assert chunks[0].payload == {"from": 2, "to": 3, "snapshot": None}
+    assert chunks[0].payload == {"from": 2, "to": 4, "snapshot": None}
 
 
 async def test_a_run_whose_log_is_gone_still_ends_with_its_result(client: AsyncClient, redis: Redis) -> None:
@@ -224,7 +221,7 @@ async def test_a_run_whose_log_is_gone_still_ends_with_its_result(client: AsyncC
     await attempt.finish(final_output="kept")
     await redis.delete(keys.log(attempt.admission.lease.partition, attempt.admission.run))
     gap, end = await collect(handle)
-    assert (gap.kind, gap.payload) == ("stream.gap", {"from": 1, "to": 1, "snapshot": None})
+    assert (gap.kind, gap.payload) == ("stream.gap", {"from": 1, "to": 2, "snapshot": None})
     assert end.result is not None
     assert end.result.final_output == "kept"
 
@@ -233,7 +230,7 @@ async def test_a_frame_that_pub_sub_lost_is_read_from_the_log(client: AsyncClien
     handle = await client.submit(hello())
     attempt = await begin(redis, handle.run_id)
     async with aclosing(client.stream(handle.run_id)) as chunks:
-        assert (await anext(chunks)).sequence == 1
+        assert [(await anext(chunks)).sequence for _ in range(2)] == [1, 2]
         # Given a frame that is in the log and was never published, then one that was
         lost = attempt.frame("llm.delta", text="lost")
         await _append_unpublished(redis, attempt, lost)
@@ -245,7 +242,7 @@ async def test_a_lost_last_frame_is_found_after_a_silence(client: AsyncClient, r
     handle = await client.submit(hello())
     attempt = await begin(redis, handle.run_id)
     async with aclosing(client.stream(handle.run_id)) as chunks:
-        await anext(chunks)
+        assert [(await anext(chunks)).sequence for _ in range(2)] == [1, 2]
         await _append_unpublished(redis, attempt, attempt.frame("llm.delta", text="lost"))
         async with asyncio.timeout(5):
             assert (await anext(chunks)).payload == {"text": "lost"}
@@ -255,7 +252,7 @@ async def test_streams_survive_the_loss_of_every_connection(client: AsyncClient,
     handle = await client.submit(hello())
     attempt = await begin(redis, handle.run_id)
     async with aclosing(client.stream(handle.run_id)) as chunks:
-        await anext(chunks)
+        assert [(await anext(chunks)).sequence for _ in range(2)] == [1, 2]
         for number in range(5):
             await redis.client_kill_filter(_type="pubsub")
             await redis.client_kill_filter(_type="normal", skipme=True)
@@ -273,7 +270,7 @@ async def test_a_stream_and_a_result_survive_a_restart_of_redis(tmp_path: Path) 
             attempt = await begin(redis, handle.run_id)
             result = asyncio.create_task(handle.result(timeout=30))
             async with aclosing(handle.stream()) as chunks:
-                assert (await anext(chunks)).sequence == 1
+                assert [(await anext(chunks)).sequence for _ in range(2)] == [1, 2]
                 following = asyncio.ensure_future(anext(chunks))
                 await asyncio.to_thread(server.stop)
                 await asyncio.to_thread(server.start)
@@ -300,8 +297,8 @@ async def test_a_slow_reader_loses_nothing_and_stalls_nobody(client: AsyncClient
         for _ in range(15):
             await attempt.append(*(attempt.frame("llm.delta", text="x") for _ in range(100)))
         await attempt.finish()
-        assert sequences(await quick) == list(range(1, 1503))
-        assert [chunk.sequence async for chunk in slow] == list(range(2, 1503))
+        assert sequences(await quick) == list(range(1, 1504))
+        assert [chunk.sequence async for chunk in slow] == list(range(2, 1504))
 
 
 async def test_readers_of_a_process_share_one_connection(server: EmbeddedRedis, redis: Redis) -> None:
@@ -316,7 +313,7 @@ async def test_readers_of_a_process_share_one_connection(server: EmbeddedRedis, 
         attempt = await begin(redis, handle.run_id)
         streaming = asyncio.create_task(collect(handle))
         await attempt.finish()
-        assert sequences(await streaming) == [1, 2]
+        assert sequences(await streaming) == [1, 2, 3]
     assert Subscriptions._shared[asyncio.get_running_loop()] == {}
 
 
@@ -368,7 +365,7 @@ async def test_events_of_a_run_hold_what_is_no_chunk_and_end_with_it(client: Asy
     handle = await client.submit(hello())
     attempt = await begin(redis, handle.run_id)
     async with aclosing(client.events(handle.run_id)) as events:
-        assert (await anext(events)).event == "run.queued"
+        assert [(await anext(events)).event for _ in range(2)] == ["run.queued", "run.started"]
         await attempt.emit("usage.updated", logged=False, total_tokens=3)
         await attempt.finish()
         assert [frame.event async for frame in events] == ["usage.updated", "run.finished"]

@@ -63,10 +63,10 @@ def test_a_run_is_submitted_streamed_and_finished_without_a_loop(server: Embedde
     chunks = handle.stream()
     assert next(chunks).kind == "run.queued"
     execute(server.url, "one")
-    assert [chunk.kind for chunk in chunks] == ["llm.delta", "run.finished"]
+    assert [chunk.kind for chunk in chunks] == ["run.started", "llm.delta", "run.finished"]
     assert handle.result().final_output == "hi"
     assert handle.get().state is RunState.FINISHED
-    assert [frame.sequence for frame in client.events("one")] == [1, 2, 3]
+    assert [frame.sequence for frame in client.events("one")] == [1, 2, 3, 4]
 
 
 class Answer(BaseModel):

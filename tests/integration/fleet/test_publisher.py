@@ -47,7 +47,8 @@ async def test_a_batch_that_redis_refuses_ends_the_stream_without_a_gap(redis: R
     def event(name: str, **payload: str) -> RuntimeEvent:
         return RuntimeEvent(name=name, payload=payload, ids=ids, attempt=1, config_version=1)
 
-    await publisher.publish(event("run.started"))
+    await publisher.publish(event("run.started"))  # admit.lua has written it
+    await publisher.publish(event("llm.delta", text="bearable"))
     assert await publisher.flush() is None
     await publisher.publish(event("llm.delta", text="unbearable"))
     assert isinstance(await publisher.flush(), ResponseError)
@@ -55,8 +56,8 @@ async def test_a_batch_that_redis_refuses_ends_the_stream_without_a_gap(redis: R
         await publisher.publish(event("llm.delta", text="more"))
 
     assert not lost
-    assert [sequence for sequence, _, _ in await store.events(run)] == [1, 2]
-    assert publisher._sequence == 2
+    assert await store.events(run) == [(1, 0, "run.queued"), (2, 1, "run.started"), (3, 1, "llm.delta")]
+    assert publisher._sequence == 3
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -72,7 +73,9 @@ async def test_a_finish_whose_reply_was_lost_with_the_lease_is_known_to_be_writt
     async def finish() -> None:
         tries.append(len(tries))
         if applied or len(tries) > 1:
-            await store.attempts.finish(admission, result=RunResult(run_id="r1"), terminal=(2, b"{}"))
+            await store.attempts.finish(
+                admission, result=RunResult(run_id="r1"), terminal=(admission.sequence + 1, b"{}")
+            )
         if len(tries) == 1:
             await store.leases.release(lease)
             raise RedisConnectionError("the reply was lost")
@@ -139,11 +142,11 @@ async def test_a_lone_event_leaves_at_once_and_what_comes_meanwhile_leaves_toget
 
     assert [len(batch) for batch in publishing.held.batches] == [1, 3]
     log = await publishing.log()
-    assert [(frame.sequence, frame.payload.get("text")) for frame in log[1:]] == [
-        (2, "a"),
-        (3, "bcd"),
-        (4, None),
-        (5, "e"),
+    assert [(frame.sequence, frame.payload.get("text")) for frame in log[2:]] == [
+        (3, "a"),
+        (4, "bcd"),
+        (5, None),
+        (6, "e"),
     ]
 
 
@@ -162,7 +165,7 @@ async def test_an_agent_is_slowed_only_when_the_buffer_is_full_and_nothing_is_lo
     await chattering
     assert await publishing.publisher.flush() is None
 
-    assert [frame.payload["number"] for frame in (await publishing.log())[1:]] == list(range(1_500))
+    assert [frame.payload["number"] for frame in (await publishing.log())[2:]] == list(range(1_500))
     assert max(map(len, publishing.held.batches)) == BATCH_EVENTS
 
 
@@ -175,14 +178,14 @@ async def test_what_is_too_large_to_travel_is_stored_once_and_what_is_too_large_
     await publishing.say("usage.updated", usage="x" * 2 * INLINE_BYTES)
     assert await publishing.publisher.flush() is None
 
-    inline, stored, dropped = (await publishing.log())[1:]
+    inline, stored, dropped = (await publishing.log())[2:]
     payloads: Any = await publishing.store.redis.hgetall(keys.payloads(0, publishing.admission.run))
     assert inline.stored is not None, "the envelope counts"
     assert stored.payload == {"tool_id": "t", "call_id": f"c{2 * INLINE_BYTES}"}
-    assert stored.stored == len(payloads["3"])
+    assert stored.stored == len(payloads["4"])
     assert dropped.payload == {"tool_id": "t", "call_id": "c5000000", "too_large": dropped.payload["too_large"]}
     assert dropped.payload["too_large"] > 5_000_000
-    assert sorted(payloads) == ["2", "3"]
+    assert sorted(payloads) == ["3", "4"]
     written = [frame for batch in publishing.held.batches for frame in batch]
     assert [len(frame.data) < 1_000 for frame in written] == [True] * 4
     assert [bool(frame.payload) for frame in written] == [True, True, False, False], "nobody could fetch a live one"

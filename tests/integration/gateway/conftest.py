@@ -94,7 +94,6 @@ class Store:
         async with self.client(tenant) as client:
             await client.submit(request)
         attempt = await self.begin(run)
-        await attempt.emit("run.started")
         await attempt.emit("llm.delta", text="hello")
         if messages:
             await attempt.say(*messages)

@@ -108,7 +108,6 @@ async def test_who_waits_gets_the_record_with_its_result(http: httpx.AsyncClient
     waiting = asyncio.create_task(http.post("/runs?wait=15", json=run("awaited")))
     await _is_known(http, "awaited")
     attempt = await store.begin(scoped_run_id("acme", "awaited"))
-    await attempt.emit("run.started")
     await attempt.finish(final_output={"answer": 42})
     answered = await waiting
     assert answered.status_code == 200

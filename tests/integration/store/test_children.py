@@ -54,7 +54,7 @@ async def test_what_a_dead_caller_left_undone_is_told_to_the_owner_and_done_by_a
     await store.redis.sadd(f"{keys.prefix(PARTITION)}children:parent", "long over")
     await store.redis.hset(keys.run(PARTITION, PARENT), "cancel", 1)
     await store.redis.sadd(CASCADES, PARENT)
-    await store.finish(parent, 2, StopReason.CANCELLED)
+    await store.finish(parent, parent.sequence + 1, StopReason.CANCELLED)
 
     assert (await store.sweep(lease)).cascades == [PARENT]
     assert await store.runs.cancel(PARENT) is CancelOutcome.FINISHED
@@ -116,6 +116,6 @@ async def test_children_end_alone_when_their_parent_completes(store: Store) -> N
     await store.submit(PARENT, "p")
     parent = await store.admitted(lease, PARENT)
     await store.submit("child", "c", parent_run_id="parent")
-    await store.finish(parent, 2)
+    await store.finish(parent, parent.sequence + 1)
     assert await store.runs.cancel(PARENT) is CancelOutcome.FINISHED
     assert await status(store, "child") is None

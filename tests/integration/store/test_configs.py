@@ -44,7 +44,7 @@ async def ran(store: Store, lease: Lease, run: str, version: int, session: str =
     """Submit, execute and finish a run on a worker that has ``version``; the version that it got."""
     await store.submit(run, session)
     admission = await admitted(store, lease, run, version)
-    await store.finish(admission, 2)
+    await store.finish(admission, admission.sequence + 1)
     return admission.config_version
 
 
@@ -157,7 +157,7 @@ async def test_a_run_keeps_the_version_of_its_first_attempt(store: Store) -> Non
     lease = await store.take_over(lease, "w2")
     again = await admitted(store, lease, "r", 4, nonce="again")
     assert (again.attempt, again.config_version) == (2, 3)
-    await store.finish(again, 3)
+    await store.finish(again, again.sequence + 1)
     assert await ran(store, lease, "next", 4) == 4, "the session was closed meanwhile"
 
 

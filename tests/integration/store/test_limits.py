@@ -43,7 +43,7 @@ async def test_the_next_try_is_after_about_a_run(store: Store) -> None:
     admission = await store.admitted(lease, "r1")
     seconds, _ = await store.redis.time()
     await store.redis.hset(keys.run(PARTITION, R1), "started_ms", (seconds - 7) * 1000)
-    await store.finish(admission, 2)
+    await store.finish(admission, admission.sequence + 1)
     runs = RunStore(store.redis, 1, session_limit=1)
     await runs.submit(request("r2"))
     with pytest.raises(QueueFull) as full:

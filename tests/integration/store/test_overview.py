@@ -170,7 +170,7 @@ async def test_a_session_held_by_code_that_lives_on_and_a_full_one_are_found(sto
     lease = await store.own()
     for run, session in (("held", "a"), ("runs", "b"), ("waits", "b"), ("ready", "c"), ("behind", "c")):
         await store.submit(run, session)
-    await store.finish(await store.admitted(lease, "held"), 2, hold_session=True)
+    await store.finish(await store.admitted(lease, "held"), 3, hold_session=True)
     await store.admitted(lease, "runs")
     await store.redis.hset(keys.live(PARTITION), "default/d", "nobody")
 

@@ -114,7 +114,7 @@ async def test_a_takeover_requeues_what_ran_and_rings_every_head_once_oldest_fir
     assert await store.bells() == ["r1", "r2", "r4"]
     record = await store.runs.get(R1)
     assert (record.state, record.crashes, record.interruptions) == (RunState.QUEUED, 1, 0)
-    assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.interrupted")]
+    assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.started"), (3, 1, "run.interrupted")]
     assert (await store.admitted(taken, "r1")).attempt == 2
 
 
@@ -226,13 +226,14 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(store: Store, re
     if moment != "queued":
         second = await store.admitted(fresh, "r1")
         if moment == "finished":
-            await store.finish(second, 3)
+            await store.finish(second, second.sequence + 1)
     before = {key: await store.redis.dump(key) async for key in store.redis.scan_iter("*")}
+    following = (await store.runs.get(R1)).sequence + 1
 
     for write in (
-        store.attempts.append(admission, [NumberedFrame(3, True, frame(admission, 3, "llm.delta"))]),
+        store.attempts.append(admission, [NumberedFrame(following, True, frame(admission, following, "llm.delta"))]),
         store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
-        store.finish(admission, 3),
+        store.finish(admission, following),
         store.attempts.free_session(admission),
         store.sweep(stale),
     ):
@@ -258,9 +259,9 @@ async def test_a_fence_number_that_comes_back_with_another_owner_lets_nobody_wri
     await store.redis.hset(keys.lease(PARTITION), "owner", "w2#restored")
 
     for write in (
-        store.attempts.append(admission, [NumberedFrame(2, True, frame(admission, 2, "llm.delta"))]),
+        store.attempts.append(admission, [NumberedFrame(3, True, frame(admission, 3, "llm.delta"))]),
         store.attempts.stage(admission, 0, [json.dumps(message_entry({}))]),
-        store.finish(admission, 2),
+        store.finish(admission, admission.sequence + 1),
     ):
         with pytest.raises(LeaseLost):
             await write
@@ -276,14 +277,20 @@ async def test_an_earlier_attempt_of_the_same_owner_writes_nothing_more(store: S
     second = await store.admitted(lease, "r1")
 
     for write in (
-        store.attempts.append(first, [NumberedFrame(3, True, frame(first, 3, "llm.delta"))]),
+        store.attempts.append(first, [NumberedFrame(5, True, frame(first, 5, "llm.delta"))]),
         store.attempts.stage(first, 0, [json.dumps(message_entry({"of": "first"}))]),
-        store.finish(first, 3),
+        store.finish(first, 5),
     ):
         with pytest.raises(LeaseLost):
             await write
-    await store.finish(second, 3)
-    assert await store.events("r1") == [(1, 0, "run.queued"), (2, 1, "run.interrupted"), (3, 2, "run.finished")]
+    await store.finish(second, second.sequence + 1)
+    assert await store.events("r1") == [
+        (1, 0, "run.queued"),
+        (2, 1, "run.started"),
+        (3, 1, "run.interrupted"),
+        (4, 2, "run.started"),
+        (5, 2, "run.finished"),
+    ]
 
 
 async def test_an_expired_lease_repairs_nothing(store: Store) -> None:
@@ -329,5 +336,5 @@ async def test_an_expired_lease_that_nobody_took_may_write_but_not_admit(store: 
     assert refusal.reason is RefusalReason.FENCED
     with pytest.raises(LeaseLost):
         await store.sweep(lease, in_hand=0)
-    await store.finish(admission, 2)
+    await store.finish(admission, admission.sequence + 1)
     assert (await store.runs.get(R1)).status is StopReason.COMPLETED

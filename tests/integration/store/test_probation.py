@@ -179,7 +179,7 @@ async def test_probation_ends_with_the_attempt(store: Store) -> None:
     await suspects(store, "a", "b", "c")
     finished, handed_over, interrupted = [await store.admitted(lease, run) for run in ("a", "b", "c")]
     assert isinstance(finished, Admission)
-    await store.finish(finished, 2)
+    await store.finish(finished, finished.sequence + 1)
     assert set(await store.redis.hkeys(keys.probation("w1"))) == {"b", "c"}
     await store.attempts.repair(lease, interrupted.run, interrupted.attempt)
     assert await store.redis.hkeys(keys.probation("w1")) == ["b"]

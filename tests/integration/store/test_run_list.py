@@ -12,11 +12,10 @@ from runtime_core.contracts.run_story import ALL_RUNS, RunFilter
 from runtime_core.errors import RunlaneError, RunNotFound, SessionNotFound
 from runtime_core.ids import ScopedRunId, SessionKey, scoped_run_id, session_key
 from runtime_core.store import keys
-from runtime_core.store.attempts import NumberedFrame
 from runtime_core.store.run_list import RunLister
 from runtime_core.store.run_stories import read_story
 from runtime_core.store.session_list import SessionLister
-from tests.integration.store.conftest import PARTITION, Store, frame
+from tests.integration.store.conftest import PARTITION, Store
 from tests.integration.store.world import ENTRIES
 
 
@@ -32,7 +31,7 @@ async def some_runs(store: Store) -> None:
     for run, session, agent in (("done", "a", "a"), ("bad", "b", "b")):
         await store.submit(run, session, agent_id=agent)
         status = StopReason.COMPLETED if run == "done" else StopReason.FAILED
-        await store.finish(await store.admitted(lease, run), 2, status)
+        await store.finish(await store.admitted(lease, run), 3, status)
     for run, session in (("running", "c"), ("behind", "c"), ("queued", "d")):
         await store.submit(run, session)
     await store.admitted(lease, "running")
@@ -72,7 +71,7 @@ async def test_runs_that_execute_within_another_are_listed_while_they_do(store: 
     for which in (ALL_RUNS, RunFilter(session_id="s"), RunFilter(state=RunState.RUNNING)):
         assert sorted(await listed(store, which)) == ["child", "grandchild", "parent"]
 
-    await store.finish(grandchild, 2)
+    await store.finish(grandchild, grandchild.sequence + 1)
 
     assert sorted(await listed(store, RunFilter(state=RunState.RUNNING))) == ["child", "parent"]
     assert sorted(await listed(store)) == ["child", "grandchild", "parent"]
@@ -119,7 +118,7 @@ def _request(run_id: str) -> RunRequest:
 async def test_pages_of_ended_runs_are_read_until_enough_of_them_pass(store: Store) -> None:
     lease = await store.own()
     await store.submit("wanted", "s", agent_id="rare")
-    await store.finish(await store.admitted(lease, "wanted"), 2)
+    await store.finish(await store.admitted(lease, "wanted"), 3)
     pipeline = store.redis.pipeline(transaction=False)
     for number in range(350):
         values = {"run": f"t1/r{number}", "session": "t1/s", "agent": "a", "status": "completed", "finished_ms": "1"}
@@ -141,7 +140,7 @@ async def test_the_ends_that_a_partition_remembers_are_bounded(store: Store) -> 
         pipeline.xadd(keys.recent(PARTITION), {"run": f"r{number}"})
     await pipeline.execute()
     await store.submit("r")
-    await store.finish(await store.admitted(lease, "r"), 2)
+    await store.finish(await store.admitted(lease, "r"), 3)
     assert await store.redis.xlen(keys.recent(PARTITION)) <= 1_100, "Redis trims whole nodes of 100"
 
 
@@ -177,16 +176,16 @@ async def test_a_story_tells_the_log_the_history_and_who_is_ahead(store: Store) 
     await store.submit("third", "s", parent_run_id="first", input_text="why?")
     await store.admitted(lease, "first")
     lease = await store.take_over(lease, "w2")
-    again = await store.admitted(lease, "first")
-    await store.attempts.append(again, [NumberedFrame(3, True, frame(again, 3, "run.started"))])
+    await store.admitted(lease, "first")
     await store.leases.heartbeat("w2", {}, accepting=True)
 
     first = await read_story(store.redis, ScopedRunId("first"), frames=50)
     assert [(one.attempt, one.worker) for one in first.history] == [(1, "w1")]
     assert [(one.sequence, one.event) for one in first.frames] == [
         (1, "run.queued"),
-        (2, "run.interrupted"),
-        (3, "run.started"),
+        (2, "run.started"),
+        (3, "run.interrupted"),
+        (4, "run.started"),
     ]
     assert (first.children, first.owner, first.owner_beats, first.ahead) == (("third",), "w2", True, 0)
     assert first.record is not None
@@ -197,7 +196,7 @@ async def test_a_story_tells_the_log_the_history_and_who_is_ahead(store: Store) 
     assert third.head is not None
     assert (third.head.run_id, third.request and third.request.input_text) == ("first", "why?")
     newest = await read_story(store.redis, ScopedRunId("first"), frames=1)
-    assert ([one.sequence for one in newest.frames], newest.frame_count) == ([3], 3)
+    assert ([one.sequence for one in newest.frames], newest.frame_count) == ([4], 4)
 
 
 async def test_a_story_of_spoilt_keys_says_which(store: Store) -> None:

@@ -31,7 +31,7 @@ async def test_the_next_attempt_goes_on_behind_the_last_step(store: Store) -> No
 
     assert (second.staged, second.steps) == (1, {"1": '{"messages": [":"]}'})
     await store.attempts.stage(second, 1, [entry("of the second")])
-    await store.finish(second, 3)
+    await store.finish(second, second.sequence + 1)
     kept = [message["of"] for message in await store.sessions.messages(SessionKey("default/s"))]
     assert kept == ["kept", "of the second"]
 

@@ -104,7 +104,7 @@ async def test_a_decision_that_nobody_asked_for_is_refused(store: Store) -> None
     assert "call-1" in refused.value.hint
     with pytest.raises(RunNotFound):
         await store.approvals.decide(ScopedRunId("nobody"), "call-1", decide("allow"))
-    await store.finish(admission, 2)
+    await store.finish(admission, admission.sequence + 1)
     with pytest.raises(RunConflict, match="has finished"):
         await store.approvals.decide(R1, "call-1", decide("allow"))
 
@@ -139,14 +139,14 @@ async def test_the_end_of_a_child_wakes_the_parent_that_waits(store: Store) -> N
     parent = await running(store)
     await store.runs.submit(child(session="another"))
     await store.attempts.wait(parent, "run:child")
-    await store.finish(await store.admitted(parent.lease, "child"), 2)
+    await store.finish(await store.admitted(parent.lease, "child"), 3)
     assert await woken(store) == {"r1"}
 
 
 async def test_the_end_of_a_child_of_a_parent_that_does_not_wait_wakes_nobody(store: Store) -> None:
     parent = await running(store)
     await store.runs.submit(child(session="another"))
-    await store.finish(await store.admitted(parent.lease, "child"), 2)
+    await store.finish(await store.admitted(parent.lease, "child"), 3)
     assert await woken(store) == set()
 
 
@@ -158,14 +158,14 @@ async def test_a_child_in_its_parents_session_has_a_record_and_no_doorbell(store
 
     record = await store.runs.get(within.run)
     assert (record.state, record.attempt, record.session_id, record.agent_id) == ("running", 1, "s", "b")
-    assert [event for _, _, event in await store.events("child")] == ["run.queued"]
+    assert [event for _, _, event in await store.events("child")] == ["run.queued", "run.started"]
     assert await store.bells() == bells
     await store.attempts.stage(within, 0, [entry("of the child")])
-    await store.finish(within, 2)
+    await store.finish(within, within.sequence + 1)
     assert [message["of"] for message in await store.sessions.messages(SessionKey("default/s"))] == ["of the child"]
     assert (await store.runs.get(R1)).state == "running"
     await store.submit("behind")
-    await store.finish(parent, 2)
+    await store.finish(parent, parent.sequence + 1)
     assert await store.bells() == [*bells, "behind"]
 
 
@@ -177,10 +177,10 @@ async def test_the_next_attempt_of_the_parent_adopts_the_child_that_was_cut(stor
 
     adopted = await begin(store, second)
 
-    assert (adopted.attempt, adopted.sequence) == (2, 2)
+    assert (adopted.attempt, adopted.sequence) == (2, 4)
     with pytest.raises(LeaseLost):
-        await store.finish(within, 2)
-    await store.finish(adopted, 3)
+        await store.finish(within, within.sequence + 1)
+    await store.finish(adopted, adopted.sequence + 1)
     assert await store.sessions.messages(SessionKey("default/s")) == []
     assert await store.attempts.add_child(second, child(), tenant="default") is None
 
@@ -214,7 +214,7 @@ async def test_an_adopted_child_goes_on_behind_its_last_step(store: Store) -> No
 
     assert (adopted.staged, adopted.steps) == (1, {"1": "delta"})
     assert await begin(store, second) == adopted, "also when the answer was lost"
-    await store.finish(adopted, 3)
+    await store.finish(adopted, adopted.sequence + 1)
     assert [message["of"] for message in await store.sessions.messages(SessionKey("default/s"))] == ["kept"]
 
 
@@ -241,7 +241,7 @@ async def test_the_id_of_another_run_is_no_child(store: Store) -> None:
 async def test_no_child_outlives_the_run_that_it_executes_within(store: Store) -> None:
     parent = await running(store)
     await begin(store, parent)
-    await store.finish(parent, 2, StopReason.TIMEOUT)
+    await store.finish(parent, parent.sequence + 1, StopReason.TIMEOUT)
     record = await store.runs.get(ScopedRunId("child"))
     assert (record.state, record.status) == ("finished", StopReason.CANCELLED)
 

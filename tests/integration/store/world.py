@@ -70,7 +70,6 @@ class World(Store):
         self.lease = await self.own()
         self.running = await self._started("running", "running")
         await self.submit("behind", "running")
-        await self.attempts.append(self.running, [NumberedFrame(2, True, frame(self.running, 2, "run.started"))])
         await self.attempts.stage(self.running, 0, STAGED[:1])
         await self.attempts.step(self.running, "1", "{}")
         self.cancelled = await self._started("cancelled", "cancelled")
@@ -82,7 +81,7 @@ class World(Store):
         await self.attempts.add_child(self.asking, _child("within"), tenant="default")
         self.held = await self._started("held", "held")
         await self.attempts.stage(self.held, 0, STAGED)
-        await self.finish(self.held, 2, hold_session=True)
+        await self.finish(self.held, self.held.sequence + 1, hold_session=True)
         self.ended = await self._started("ended", "held too")
         await self.submit("queued", "queued", queue_deadline_ms=60_000)
         await self.sessions.edit(SessionKey("default/idle"), [ENTRIES[0]])
@@ -162,9 +161,9 @@ WRITES: dict[str, Callable[[World], Awaitable[Any]]] = {
     "ask": lambda world: world.attempts.wait(world.running, "approval:c1", asked=ASKED),
     "decide": lambda world: world.approvals.decide(world.asking.run, "c1", _DECISION),
     "begin a child within": lambda world: world.attempts.add_child(world.asking, _child("new"), tenant="default"),
-    "finish": lambda world: world.finish(world.ended, 2),
-    "finish a waiting run": lambda world: world.finish(world.asking, 2),
-    "finish and hold": lambda world: world.finish(world.ended, 2, hold_session=True),
+    "finish": lambda world: world.finish(world.ended, world.ended.sequence + 1),
+    "finish a waiting run": lambda world: world.finish(world.asking, world.asking.sequence + 1),
+    "finish and hold": lambda world: world.finish(world.ended, world.ended.sequence + 1, hold_session=True),
     "free a session": lambda world: world.attempts.free_session(world.held),
     "repair": lambda world: world.attempts.repair(world.lease, world.ended.run, 1),
     "heartbeat": lambda world: world.leases.heartbeat("w2", {"pid": "2"}, accepting=True),
