@@ -112,6 +112,7 @@ class FleetHost:
             except QueueFull as full:
                 await asyncio.sleep((full.retry_after_ms or 1000) / 1000)
             except RunConflict:
+                await self._look()  # a run that is to be cancelled takes no children: then it ends here
                 if not await self._is_known(request):
                     raise
                 return  # an earlier attempt submitted it, with another budget left

@@ -109,15 +109,15 @@ EXECUTION = (
     worker_guard(
         "execution/runner",
         "a run leaves the table after its end",
-        "        task = asyncio.create_task(execution.run())",
-        "        self._table.leave(attempt)\n        task = asyncio.create_task(execution.run())",
+        "            return await execution.run()",
+        "            self._table.leave(attempt)\n            return await execution.run()",
         "executing_runs_are_left_alone_by_the_sweep",
     ),
     worker_guard(
         "execution/runner",
         "the session is held for code that is alive",
-        "hold = not self.code_has_ended",
-        "hold = False",
+        "terminal, hold = self._publisher.terminal(result), not self.code_has_ended",
+        "terminal, hold = self._publisher.terminal(result), False",
         "stubborn_code_holds_its_session",
     ),
     worker_guard(
