@@ -14,8 +14,8 @@
 | stored | only of a payload too large to travel: its bytes. It stands once in the store then, beside the log or as
   the result of the run's record, and ``payload`` holds its short fields |
 
-``store/lua/_prelude.lua`` composes the same object for the few frames that scripts append (run.interrupted, and the
-end of a run that no attempt ends); a contract test holds the two together.
+``store/lua/_prelude.lua`` composes the same object for the few frames that scripts append (run.queued, run.started,
+run.interrupted, and the end of a run that no attempt ends); a contract test holds the two together.
 """
 
 from __future__ import annotations

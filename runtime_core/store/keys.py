@@ -6,7 +6,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 |---|---|---|---|---|
 | lease | HASH | owner, fence, expires, reserved_for, reserved_until | acquire renew release | for ever: the fence must not be lost |
 | run:<id> | HASH | the run record | submit and every script of a run | 24 h after it finished |
-| log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit append finish cancel requeue | 24 h after |
+| log:<id> | STREAM | frames, id ``<sequence>-0``, field ``f`` | submit admit append finish cancel requeue | 24 h after |
 | payloads:<id> | HASH | sequence → payload of a frame in the log that is too large to stand there | append | 24 h after |
 | snapshot:<id> | HASH | how things stood behind the last frame that the log dropped: sequence, status, attempt, ``call:<call id>`` → tool of each open call, truncated | append finish | 24 h after |
 | said:<id> | STRING | the text until then of that attempt, its last 1 MiB at the most | append finish | 24 h after |
@@ -33,7 +33,7 @@ Per partition, prefix ``rl:{p0007}:`` (``<id>`` = scoped run id, ``<sid>`` = ses
 | session:<sid>:artifacts | LIST | artifacts, JSON each | finish | 30 days |
 | session:<sid>:checkpoints | HASH | name → checkpoint of the session, JSON | finish | 30 days |
 | session:<sid>:stepped | LIST | its newest 100 runs that have durable steps | step | 30 days |
-| events:<id> | pub/sub | frames of the run | submit append finish … | – |
+| events:<id> | pub/sub | frames of the run | submit admit append finish … | – |
 | control | pub/sub | ``cancel <id>``, ``woken <id>``, ``released`` : hurries, never the truth | cancel decide finish release | – |
 
 For the whole store:
