@@ -91,3 +91,5 @@ class DoorbellStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         current_process().queues.detach()
+        if state.should_stop is not None and parent.event_dispatcher:
+            parent.event_dispatcher.flush()  # of the last runs; their time to gather has not passed

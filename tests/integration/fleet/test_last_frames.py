@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,8 @@ from runtime_core.contracts.run import RunResult, StopReason
 from runtime_core.kernel.runtime import Runtime
 from runtime_core.store import keys
 from runtime_core.store.attempts import Admission, AttemptStore, NumberedFrame
-from tests.integration.fleet.conftest import Fleet
+from tests.integration.fleet.celery_events import CeleryEvents
+from tests.integration.fleet.conftest import Fleet, wait_until
 from tests.integration.store.conftest import PARTITION, Store
 from workers.consumer import EVENTS_INTERVAL
 from workers.execution.attempts import Attempt, AttemptTable
@@ -124,3 +127,14 @@ async def test_celerys_events_gather_before_they_are_published(fleet: Fleet, red
         while (message := await pubsub.get_message(timeout=0.2)) is not None:
             count += message["type"] == "pmessage"
     assert 0 < count <= took / EVENTS_INTERVAL + 1
+
+
+async def test_celery_hears_of_the_last_run_of_a_worker_that_stops(fleet: Fleet) -> None:
+    (worker,) = await fleet.start(1)
+    await fleet.ready()
+    with CeleryEvents(fleet.redis_url) as events:
+        handle = await fleet.client.submit(agent_id="journal", session_id="s", input_text="wait 0.5")
+        await wait_until(lambda: "task-started" in events.of(handle.run_id), "the run has started")
+        os.kill(worker.pid, signal.SIGTERM)
+        await handle.result(timeout=20)
+        await wait_until(lambda: events.of(handle.run_id)[-1] == "task-succeeded", "its end was told")
