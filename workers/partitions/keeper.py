@@ -249,10 +249,10 @@ class PartitionKeeper:
             for run, attempt in swept.running:
                 # No longer than a look, since nobody beats meanwhile; the next sweep finds the rest.
                 if run not in self._table and boot_seconds() - began < LOOK_INTERVAL:
-                    logger.warning("run %s is marked as running here and is not: it starts again", run)
                     try:
-                        repaired = await self._attempts.repair(ownership.lease, run, attempt)
-                        REPAIRS.inc(repaired)
+                        if await self._attempts.repair(ownership.lease, run, attempt):  # else it has ended meanwhile
+                            REPAIRS.inc()
+                            logger.warning("run %s was marked as running here and was not: it starts again", run)
                     except ResponseError as error:  # its record is broken; the other runs can be repaired
                         logger.error("run %s could not be repaired: %s", run, error)
             for run in swept.cascades:
