@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -118,50 +118,42 @@ class Execution:
             self._plugins(key, agent, fits) as (plugins, hit),
             built_deps(request.deps, self.deps_factories) as deps,
         ):
-            await events.emit("run.validated")
-            result = await (
-                self._run_by_plugin(prepared, deps, plugins)
-                if self.runtime_plugin is not None
-                else Lifecycle(
-                    request=prepared,
-                    agent=agent,
-                    plugins=plugins,
-                    llm_client=traced(llm_client),
-                    session_manager=self.session_manager,
-                    events=events,
-                    scope=scope,
-                    threads=self.threads,
-                    skills=self.skills,
-                    diagnosis=diagnosis,
-                    host=scope.host or self._local_host(request, scope),
-                    deps=deps,
-                    router=self._router(scope),
-                    json_only=self.json_only,
-                ).run()
-            )
+            busy = _busy_plugins.set((*_busy_plugins.get(), (key, agent.id)))
+            try:
+                await events.emit("run.validated")
+                result = await (
+                    self._run_by_plugin(prepared, deps, plugins)
+                    if self.runtime_plugin is not None
+                    else Lifecycle(
+                        request=prepared,
+                        agent=agent,
+                        plugins=plugins,
+                        llm_client=traced(llm_client),
+                        session_manager=self.session_manager,
+                        events=events,
+                        scope=scope,
+                        threads=self.threads,
+                        skills=self.skills,
+                        diagnosis=diagnosis,
+                        host=scope.host or self._local_host(request, scope),
+                        deps=deps,
+                        router=self._router(scope),
+                        json_only=self.json_only,
+                    ).run()
+                )
+            finally:
+                _busy_plugins.reset(busy)
         result.metadata = {**result.metadata, "cache_hit": hit}
         return result
 
-    @asynccontextmanager
-    async def _plugins(
+    def _plugins(
         self, session: SessionKey, agent: AgentDefinition, fits: Callable[[AgentPlugins], bool]
-    ) -> AsyncGenerator[tuple[AgentPlugins, bool]]:
+    ) -> AbstractAsyncContextManager[tuple[AgentPlugins, bool]]:
         """(plugins, whether they were warm). An agent that delegates to itself in its own session gets a second set."""
-        key = (session, agent.id)
-        if key in (busy := _busy_plugins.get()):
-            plugins = self._load_plugins(session, agent)
-            try:
-                yield plugins, False
-            finally:
-                await plugins.close()
-            return
         build = partial(self._load_plugins, session, agent)
-        async with self.plugin_cache.use(session, agent.id, build, fits) as (plugins, hit):
-            token = _busy_plugins.set((*busy, key))
-            try:
-                yield plugins, hit
-            finally:
-                _busy_plugins.reset(token)
+        if (session, agent.id) in _busy_plugins.get():
+            return _made_for_one_run(build)
+        return self.plugin_cache.use(session, agent.id, build, fits)
 
     def _load_plugins(self, session: SessionKey, agent: AgentDefinition) -> AgentPlugins:
         resources = self.resources.get(session)
@@ -200,6 +192,15 @@ class Execution:
                 f"it returned a {type(returned).__name__}"
             )
         return result
+
+
+@asynccontextmanager
+async def _made_for_one_run(build: Callable[[], AgentPlugins]) -> AsyncGenerator[tuple[AgentPlugins, bool]]:
+    plugins = build()
+    try:
+        yield plugins, False
+    finally:
+        await plugins.close()
 
 
 def _prepared(request: RunRequest, agent: AgentDefinition, scope: RunScope) -> RunRequest:

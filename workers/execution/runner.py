@@ -51,7 +51,9 @@ class Runner:
         """Execute an admitted attempt. To end it early, stop it: a cancellation would cut its finish short."""
         execution = _Execution(self._services, self._runtime, attempt, self._worker, self._execute_within)
         try:
-            return await execution.run()
+            result = await execution.run()
+            execution.measure(result)
+            return result
         finally:
             if execution.code_has_ended:
                 self._table.leave(attempt)
@@ -131,18 +133,16 @@ class _Execution:
         work = self._attempt.work
         return (work is None or work.done()) and not self._runtime.has_live_code(self._admission.run)
 
-    async def run(self) -> RunResult | None:
-        """The result that was recorded; None if the run goes on elsewhere."""
-        result = await self._run()
+    def measure(self, result: RunResult | None) -> None:
         if result is None:
             self._measures.cut()
         else:
             self._measures.finished(result.stop_reason)
-        return result
 
-    async def _run(self) -> RunResult | None:
+    async def run(self) -> RunResult | None:
+        """The result that was recorded; None if the run goes on elsewhere."""
         attempt = self._attempt
-        attempt.work = asyncio.create_task(self._work(), name=f"run {self._admission.run}")
+        attempt.work = asyncio.create_task(self._work(), name=self._admission.run)
         await self._supervise(attempt.work)
         try:
             unwritten = await self._publisher.flush()

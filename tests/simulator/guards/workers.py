@@ -109,8 +109,8 @@ EXECUTION = (
     worker_guard(
         "execution/runner",
         "a run leaves the table after its end",
-        "            return await execution.run()",
-        "            self._table.leave(attempt)\n            return await execution.run()",
+        "            result = await execution.run()",
+        "            self._table.leave(attempt)\n            result = await execution.run()",
         "executing_runs_are_left_alone_by_the_sweep",
     ),
     worker_guard(
