@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from runtime_core.contracts.frame import RunIds
@@ -170,7 +169,7 @@ class AttemptStore:
         """
         body = request.model_dump_json()
         run = scoped_run_id(tenant, request.run_id)
-        ids = to_json(RunIds.of(request).as_dict())
+        ids = RunIds.of(request).as_json
         session = session_key(tenant, request.session_id)
         reply = await run_script(
             self._redis,

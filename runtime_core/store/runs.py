@@ -173,7 +173,7 @@ class RunStore:
             partition_of(session, self.partitions),
             run,
             session,
-            to_json(ids.as_dict()),
+            ids.as_json,
             agent_id,
             error.model_dump_json(),
         )
@@ -203,7 +203,7 @@ class RunStore:
                 request_digest(body),
                 body,
                 doorbell(run, queue=keys.queue(partition), argsrepr=readable),
-                to_json(RunIds.of(request).as_dict()),
+                RunIds.of(request).as_json,
                 request.agent_id,
                 to_json({"input_length": len(request.input_text)}),
                 self.partitions,

@@ -210,6 +210,15 @@ async def test_run_raises_when_the_run_failed() -> None:
     assert caught.value.code == "pattern.error"
 
 
+async def test_the_callers_request_stays_as_it_is() -> None:
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}}
+    asked = request(output_type=schema, context_hints={"mine": 1})
+
+    await runtime().execute(asked)
+
+    assert asked == request(run_id=asked.run_id, output_type=schema, context_hints={"mine": 1})
+
+
 def test_run_sync_works_again_and_again_without_a_loop() -> None:
     host = runtime()
 

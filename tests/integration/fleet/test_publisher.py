@@ -198,3 +198,16 @@ async def test_a_large_result_stands_in_the_record_alone(publishing: Publishing)
     assert decode_frame(small[1]).payload["result"]["final_output"] == "x"
     assert decode_frame(large[1]).payload == {"stop_reason": "completed"}
     assert (decode_frame(large[1]).stored or 0) > INLINE_BYTES
+
+
+async def test_of_what_waits_at_the_end_only_the_last_batch_is_left_to_finish(publishing: Publishing) -> None:
+    publishing.held.open.set()
+    for number in range(2 * BATCH_EVENTS + 7):
+        await publishing.say("tool.called", tool_id="t", call_id=f"c{number}", params={})
+    publishing.publisher.hold()
+    assert await publishing.publisher.flush() is None
+
+    rest = publishing.publisher.rest()
+    assert [len(batch) for batch in publishing.held.batches] == [BATCH_EVENTS, BATCH_EVENTS]
+    assert [frame.sequence for frame in rest] == list(range(2 * BATCH_EVENTS + 3, 2 * BATCH_EVENTS + 10))
+    assert publishing.publisher.waiting == 0
